@@ -1,0 +1,94 @@
+"""Asks the running stack, by HTTP."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+import urllib.request
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from infra import stack
+from schemas.errors import EverviewError, StackNotRunning
+
+MEDIA = {"json": "application/json", "csv": "text/csv"}
+WITHIN = 70.0
+"""Seconds for an answer: longer than any deadline of a query."""
+
+
+class QueryRefused(EverviewError):
+    """An error answer, with its place in the SQL where it has one (both from 1)."""
+
+    def __init__(self, code: str, message: str, line: int | None, column: int | None) -> None:
+        self.code, self.message, self.line, self.column = code, message, line, column
+        super().__init__(f"{message} ({code})")
+
+    def drawn(self, sql: str) -> str:
+        """The message, with a caret under the place."""
+        lines = sql.splitlines()
+        if self.line is None or self.column is None or not 1 <= self.line <= len(lines):
+            return str(self)
+        shown = lines[self.line - 1].replace("\t", " ")
+        return f"{shown}\n{' ' * (self.column - 1)}^\n{self}"
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Where a stack answers."""
+
+    http: str
+    state: Path
+
+    def sql(self, query: str, form: str = "json", **fields: Any) -> bytes:
+        """The body of an answer. Raises QueryRefused, StackNotRunning."""
+        request = urllib.request.Request(
+            f"{self.http}/sql",
+            data=json.dumps({"sql": query, **fields}).encode(),
+            headers={"Content-Type": "application/json", "Accept": MEDIA[form]},
+        )
+        try:
+            with _opener.open(request, timeout=WITHIN) as answer:
+                return bytes(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refused(error) from None
+        except urllib.error.URLError as error:
+            raise StackNotRunning(str(self.state), "serving") from error
+
+    def table(self, query: str, **fields: Any) -> dict[str, Any]:
+        """An answer as JSON: columns, rows, coverage."""
+        found: dict[str, Any] = json.loads(self.sql(query, **fields))
+        return found
+
+    def get(self, path: str) -> dict[str, Any]:
+        """Any other page."""
+        try:
+            with _opener.open(f"{self.http}{path}", timeout=WITHIN) as answer:
+                found: dict[str, Any] = json.loads(answer.read())
+                return found
+        except urllib.error.HTTPError as error:
+            with error:
+                raise _refused(error) from None
+        except urllib.error.URLError as error:
+            raise StackNotRunning(str(self.state), "serving") from error
+
+
+def of(state: Path) -> Answers:
+    """Those of the stack that runs on a state. Raises StackNotRunning."""
+    running = stack.read(state)
+    if running is None or not running.running:
+        raise StackNotRunning(str(state), "serving")
+    return Answers(running.http, state)
+
+
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is this machine
+
+
+def _refused(error: urllib.error.HTTPError) -> QueryRefused:
+    body = error.read(64 * 1024)
+    try:
+        told = json.loads(body)["error"]
+        return QueryRefused(told["code"], told["message"], told.get("line"), told.get("column"))
+    except (ValueError, KeyError, TypeError):
+        return QueryRefused(str(error.code), body.decode("utf-8", "replace")[:500], None, None)

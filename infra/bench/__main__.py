@@ -1,0 +1,62 @@
+"""`python -m infra.bench [--events N] [--seconds N]`: every benchmark, as lines for the docs."""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+from pathlib import Path
+
+from infra import jars
+from infra.bench import backlog, freshness, hits
+from infra.bench.broker import broker
+
+RATE = 5000
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m infra.bench", description=__doc__)
+    parser.add_argument("--events", type=int, default=3_000_000, help="size of the backlog")
+    parser.add_argument("--seconds", type=int, default=120, help="length of the steady flow")
+    found = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="everview-bench-") as folder:
+        _throughput(Path(folder), found.events)
+        _freshness(Path(folder), found.seconds)
+
+
+def _throughput(folder: Path, events: int) -> None:
+    connector = jars.connector_jars()[0].parent
+    project = hits.project(folder / "backlog", "backlog")
+    with broker(folder / "broker") as servers:
+        print(f"filling a topic with {events:,} events ...", flush=True)
+        hits.fill(servers, "backlog", events)
+        before = backlog.noop(servers, "backlog", connector, folder / "noop")
+        path = backlog.measure(project, folder / "state", servers, connector, "hits")
+        after = backlog.noop(servers, "backlog", connector, folder / "noop")
+    peer = (before + after) / 2
+    print(f"Spark noop read:   {before:,.0f} and {after:,.0f} events/s")
+    print(
+        f"whole path:        {path.rate:,.0f} events/s "
+        f"({path.events:,} events in {path.epochs} epochs), {path.rate / peer:.2f} of noop",
+        flush=True,
+    )
+
+
+def _freshness(folder: Path, seconds: int) -> None:
+    found = freshness.measure(folder / "live", RATE, seconds)
+    tell = freshness.percentile
+    print(
+        f"produce to queryable at {found.rate:,} events/s for {found.seconds} s "
+        f"({found.epochs} epochs, {len(found.latencies)} marks): "
+        f"p50 {tell(found.latencies, 0.5) * 1000:.0f} ms, "
+        f"p99 {tell(found.latencies, 0.99) * 1000:.0f} ms"
+    )
+    print(
+        "second tenth -> last tenth of the run, medians: "
+        f"freshness {found.early * 1000:.0f} -> {found.late * 1000:.0f} ms, "
+        f"epoch {found.early_epoch * 1000:.0f} -> {found.late_epoch * 1000:.0f} ms, "
+        f"query {found.query_early * 1000:.1f} -> {found.query_late * 1000:.1f} ms"
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""How a project differs from what is registered, and what of that may be registered now."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from schemas import registered
+from schemas.errors import DeployRefused, LedgerMissing
+from schemas.failpoints import failpoint
+from schemas.ledger import epochs, versions
+from schemas.ledger.connect import Ledger, open_ledger
+from schemas.project import Project
+from schemas.storage import DataRoot
+
+
+@dataclass(frozen=True)
+class Change:
+    """One definition that differs. `refused`: why it cannot be registered yet, '' if it can."""
+
+    kind: str  # stream, view
+    name: str
+    what: str  # new, changed, not in the project
+    refused: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name}: {self.what}"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that differs; `empty` where nothing was ever registered."""
+
+    changes: tuple[Change, ...]
+    empty: bool
+
+    @property
+    def refused(self) -> tuple[Change, ...]:
+        return tuple(change for change in self.changes if change.refused)
+
+    @property
+    def registers(self) -> tuple[Change, ...]:
+        """What registering would change: a definition that went from the project stays."""
+        return tuple(change for change in self.changes if change.what != "not in the project")
+
+
+def plan(project: Project, state: Path) -> Plan:
+    """Compares a project with the ledger of a state, which need not exist. Changes nothing."""
+    try:
+        ledger = open_ledger(state)
+    except LedgerMissing:
+        return Plan(_differences(project, {}, {}, {}), empty=True)
+    with ledger:
+        streams = {row.name: row.version for row in versions.streams(ledger)}
+        views = {row.name: row.version for row in versions.views(ledger)}
+        last = {name: epochs.progress(ledger, name).epoch for name in streams}
+    return Plan(_differences(project, streams, views, last), empty=not streams)
+
+
+def deploy(project: Project, state: Path, now: datetime) -> Plan:
+    """Registers a project, all of it or nothing; gives what it changed. Raises DeployRefused."""
+    found = plan(project, state)
+    if found.refused:
+        raise DeployRefused([f"{change}: {change.refused}" for change in found.refused])
+    if found.registers:
+        rows = registered.rows(project, DataRoot(state))
+        with open_ledger(state, create=True) as ledger:
+            versions.register(ledger, *rows, now)
+        failpoint("deploy.after_register")
+    return found
+
+
+def registered_streams(state: Path) -> list[versions.StreamRow]:
+    """The streams of a state; none where there is no ledger."""
+    try:
+        ledger: Ledger = open_ledger(state)
+    except LedgerMissing:
+        return []
+    with ledger:
+        return versions.streams(ledger)
+
+
+def _differences(
+    project: Project,
+    streams: dict[str, str],
+    views: dict[str, str],
+    last: dict[str, int],
+) -> tuple[Change, ...]:
+    changes = []
+    own_streams = {stream.name: stream.version for stream in project.streams()}
+    own_views = project.views()
+    for name, version in own_streams.items():
+        if name not in streams:
+            changes.append(Change("stream", name, "new"))
+        elif streams[name] != version:
+            changes.append(Change("stream", name, "changed", _has_history(name, last)))
+    for view in own_views:
+        refused = _has_history(view.stream, last)
+        if view.name not in views:
+            changes.append(Change("view", view.name, "new", refused))
+        elif views[view.name] != view.version:
+            changes.append(Change("view", view.name, "changed", refused))
+    gone = [("stream", name) for name in streams if name not in own_streams]
+    gone += [("view", name) for name in views if name not in {view.name for view in own_views}]
+    changes += [Change(kind, name, "not in the project") for kind, name in gone]
+    return tuple(changes)
+
+
+def _has_history(stream: str, last: dict[str, int]) -> str:
+    epoch = last.get(stream, 0)
+    if epoch == 0:
+        return ""
+    return (
+        f"stream {stream!r} has {epoch} epochs already, and the batch layer that would build the "
+        "history before this change is not there yet. Use a new state (--state), or take it back"
+    )

@@ -1,0 +1,223 @@
+"""everview.toml: how a project is run. It never holds meaning; definitions do.
+
+Every setting has a default, and a variable EVERVIEW_<SECTION>_<KEY> that overrides the file.
+"""
+
+from __future__ import annotations
+
+import difflib
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from schemas.errors import DefinitionError, Problem
+
+FILE = "everview.toml"
+PREFIX = "EVERVIEW_"
+
+SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
+SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
+MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+
+@dataclass(frozen=True)
+class Rule:
+    """What a setting may be; `allowed` says it in words."""
+
+    type: type
+    default: Any
+    allowed: str
+    fits: Callable[[Any], bool] = lambda _: True
+
+
+def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
+    return lambda value: pattern.fullmatch(value) is not None
+
+
+def _servers(value: str) -> bool:
+    return not value or all(SERVER.fullmatch(one.strip()) for one in value.split(","))
+
+
+RULES: Mapping[str, Mapping[str, Rule]] = {
+    "kafka": {
+        "bootstrap_servers": Rule(
+            str, "", "HOST:PORT[,HOST:PORT...], or '' for a broker of the stack's own", _servers
+        ),
+        "create_topics": Rule(bool, False, "true or false"),
+        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+        "heap": Rule(str, "512m", "a size such as 512m or 1g", _matches(SIZE)),
+    },
+    "streaming": {
+        "master": Rule(
+            str, "local[2,4]", "a Spark master such as local[2,4] or spark://H:P", _matches(MASTER)
+        ),
+        "driver_memory": Rule(str, "1g", "a size such as 512m or 1g", _matches(SIZE)),
+        "max_events_per_epoch": Rule(
+            int, 200_000, "1 to 100000000", lambda count: 1 <= count <= 100_000_000
+        ),
+    },
+    "serving": {
+        "host": Rule(
+            str,
+            "127.0.0.1",
+            f"one of {', '.join(LOOPBACK)}: there is no login",
+            LOOPBACK.__contains__,
+        ),
+        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+    },
+}
+
+
+@dataclass(frozen=True)
+class KafkaSettings:
+    """`create_topics` is about a broker that is not the stack's own; there, topics are made."""
+
+    bootstrap_servers: str
+    create_topics: bool
+    port: int
+    heap: str
+
+    @property
+    def own(self) -> bool:
+        """Whether the stack brings its own broker."""
+        return not self.bootstrap_servers
+
+
+@dataclass(frozen=True)
+class StreamingSettings:
+    """How the Spark driver is run."""
+
+    master: str
+    driver_memory: str
+    max_events_per_epoch: int
+
+
+@dataclass(frozen=True)
+class ServingSettings:
+    """Where queries are answered."""
+
+    host: str
+    port: int
+
+
+@dataclass(frozen=True)
+class Settings:
+    """All of everview.toml, defaults filled in."""
+
+    kafka: KafkaSettings
+    streaming: StreamingSettings
+    serving: ServingSettings
+
+
+def load(project: Path, environment: Mapping[str, str]) -> Settings:
+    """The settings of a project folder. DefinitionError lists everything that is wrong."""
+    file = project / FILE
+    text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
+    found = _File(text)
+    values = {s: {k: rule.default for k, rule in rules.items()} for s, rules in RULES.items()}
+    for name, section in found.content.items():
+        if name not in RULES:
+            found.wrong(name, None, f"unknown section [{name}]{_near(name, RULES)}")
+            continue
+        if not isinstance(section, dict):
+            found.wrong(name, None, f"[{name}] must be a section; got {section!r}")
+            continue
+        for key, value in section.items():
+            message = _refusal(name, key, value)
+            if message:
+                found.wrong(name, key, message)
+            else:
+                values[name][key] = value
+    problems = [*found.problems, *_override(values, environment)]
+    if problems:
+        raise DefinitionError(problems)
+    return Settings(
+        KafkaSettings(**values["kafka"]),
+        StreamingSettings(**values["streaming"]),
+        ServingSettings(**values["serving"]),
+    )
+
+
+def _refusal(section: str, key: str, value: object) -> str | None:
+    """Why a value cannot be that setting; None if it can."""
+    rule = RULES[section].get(key)
+    if rule is None:
+        return f"unknown setting {section}.{key}{_near(key, RULES[section])}"
+    if type(value) is not rule.type or not rule.fits(value):
+        return f"{section}.{key} must be {rule.allowed}; got {value!r}"
+    return None
+
+
+def _near(name: str, known: Mapping[str, object]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
+
+
+def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str]) -> list[Problem]:
+    """Puts EVERVIEW_<SECTION>_<KEY> over the values; gives what is wrong with them."""
+    problems = []
+    for variable, text in sorted(environment.items()):
+        section, _, key = variable.removeprefix(PREFIX).lower().partition("_")
+        if not variable.startswith(PREFIX) or section not in RULES:
+            continue
+        rule = RULES[section].get(key)
+        value: object = text
+        if rule is not None and rule.type is int and re.fullmatch(r"-?\d{1,18}", text):
+            value = int(text)
+        elif rule is not None and rule.type is bool:
+            value = {"true": True, "false": False}.get(text.lower(), text)
+        message = _refusal(section, key, value)
+        if message:
+            problems.append(Problem(f"${variable}", 1, 1, message))
+        else:
+            values[section][key] = value
+    return problems
+
+
+@dataclass
+class _File:
+    """The text of everview.toml, what it holds, and what is wrong with it."""
+
+    text: str
+    content: dict[str, Any] = field(default_factory=dict)
+    problems: list[Problem] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        try:
+            self.text.encode()
+            self.content = tomllib.loads(self.text)
+        except UnicodeEncodeError as error:
+            line = self.text.count("\n", 0, error.start) + 1
+            self.problems.append(Problem(FILE, line, 1, "must be UTF-8; got other bytes"))
+        except tomllib.TOMLDecodeError as error:
+            place = re.search(r"\(at line (\d+), column (\d+)\)", str(error))
+            line, column = (int(place[1]), int(place[2])) if place else (self._last_line(), 1)
+            message = re.sub(r" \(at .*\)$", "", str(error))
+            self.problems.append(Problem(FILE, line, column, f"must be TOML; {message}"))
+
+    def _last_line(self) -> int:
+        return max(1, len(self.text.splitlines()))
+
+    def wrong(self, section: str, key: str | None, message: str) -> None:
+        self.problems.append(Problem(FILE, *self._place(section, key), message))
+
+    def _place(self, section: str, key: str | None) -> tuple[int, int]:
+        """Line and column of a section or a key of it, as far as a look at the lines tells."""
+        inside = ""
+        for number, line in enumerate(self.text.splitlines(), 1):
+            header = re.match(r"\s*\[+\s*\"?([^\]\"]+?)\"?\s*\]", line)
+            inside = header[1] if header else inside
+            here = re.match(r"\s*\"?([^\s\"=.]+)\"?\s*[=.]\s*\"?([^\s\"=]*)", line)
+            named = None if header or here is None else here[1]
+            wanted = section if key is None else key
+            if (header and key is None and inside == section) or (
+                named == wanted and inside == ("" if key is None else section)
+            ):
+                return number, line.index(wanted) + 1
+            if here and key is not None and (inside, named, here[2]) == ("", section, key):
+                return number, line.index(key) + 1
+        return 1, 1

@@ -1,0 +1,106 @@
+"""What a running stack writes down about itself, `<state>/run/stack.json`, and its lock."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from infra import processes
+from infra.files import replace
+from infra.processes import Identity
+from schemas.errors import StackRunning
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """A part as its supervisor last saw it; `log` is relative to the state folder."""
+
+    state: str
+    identity: Identity | None = None
+    deaths: int = 0
+    exit_code: int | None = None
+    ready_after: float | None = None
+    note: str = ""
+    log: str = ""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A stack: its id (the mark of its processes), its supervisor, its addresses, its parts."""
+
+    id: str
+    supervisor: Identity
+    project: str
+    bootstrap_servers: str
+    http: str
+    parts: Mapping[str, PartRecord] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return processes.find(self.supervisor) is not None
+
+    @property
+    def ready(self) -> bool:
+        return bool(self.parts) and all(part.state == "ready" for part in self.parts.values())
+
+
+def file(state: Path) -> Path:
+    return state / "run" / "stack.json"
+
+
+def write(state: Path, stack: Stack) -> None:
+    replace(file(state), json.dumps(asdict(stack), indent=1))
+
+
+def read(state: Path) -> Stack | None:
+    """The stack that runs on `state`, or the last one that did; None if there never was one."""
+    try:
+        raw: dict[str, Any] = json.loads(file(state).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    parts = {
+        name: PartRecord(**{**part, "identity": _identity(part["identity"])})
+        for name, part in raw.pop("parts").items()
+    }
+    supervisor = Identity(**raw.pop("supervisor"))
+    return Stack(**raw, supervisor=supervisor, parts=parts)
+
+
+def _identity(raw: dict[str, Any] | None) -> Identity | None:
+    return None if raw is None else Identity(**raw)
+
+
+@contextmanager
+def only_supervisor(state: Path) -> Iterator[None]:
+    """Holds the lock of a state while the block runs; StackRunning names the pid that has it."""
+    path = state / "run" / "stack.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+", encoding="utf-8") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise StackRunning(str(state), lock.read().strip() or "unknown") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+        lock.truncate(0)
+
+
+def left_over(stack: Stack) -> list[psutil.Process]:
+    """Processes of a stack whose supervisor is gone: those that bear its mark, and its parts."""
+    found = {process.pid: process for process in processes.marked(stack.id)}
+    for part in stack.parts.values():
+        process = part.identity and processes.find(part.identity)
+        if process:
+            found[process.pid] = process
+    return list(found.values())

@@ -1,0 +1,142 @@
+"""What runs, and where each stream stands. Exit code 0 if every part is ready, else 1.
+
+The streams are read from the ledger, so this works when every server is down.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from infra import processes, stack
+from infra.stack import PartRecord, Stack
+from schemas.errors import LedgerMissing
+from schemas.ledger import epochs, leases, versions
+from schemas.ledger.connect import open_ledger
+
+PARTS = ("kafka", "streaming", "serving")
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="the answer as JSON")
+
+
+def run(found: argparse.Namespace) -> int:
+    told = status(found.state)
+    if found.json:
+        print(json.dumps(told, indent=1))
+    else:
+        _show(told)
+    return 0 if told["ready"] else 1
+
+
+def status(state: Path) -> dict[str, Any]:
+    """A state as the ledger and its supervisor tell it, as plain values."""
+    last = stack.read(state)
+    running = last is not None and last.running
+    told: dict[str, Any] = {
+        "state": str(state),
+        "project": last.project if last else None,
+        "running": running,
+        "ready": bool(last and running and last.ready),
+        "supervisor": {"pid": last.supervisor.pid} if last and running else None,
+    }
+    for name in PARTS:
+        told[name] = _part(last, name, running)
+    told["kafka"]["bootstrap_servers"] = last.bootstrap_servers if last and running else None
+    told["serving"]["http"] = last.http if last and running else None
+    told["streams"] = _streams(state, _errors(state, last) if running else {})
+    return told
+
+
+def _part(last: Stack | None, name: str, running: bool) -> dict[str, Any]:
+    part = last.parts.get(name) if last else None
+    if part is None:
+        return {"state": "external" if running and name == "kafka" else "stopped"}
+    if not running:
+        lives = part.identity is not None and processes.find(part.identity) is not None
+        part = PartRecord("left over" if lives else "stopped", part.identity if lives else None)
+    return {
+        "state": part.state,
+        "pid": part.identity.pid if part.identity else None,
+        "ready_after": part.ready_after,
+        "deaths": part.deaths,
+        "exit_code": part.exit_code,
+        "note": part.note,
+        "log": part.log,
+    }
+
+
+def _errors(state: Path, last: Stack | None) -> dict[str, str | None]:
+    """What keeps a stream from going on, as the living streaming driver tells it."""
+    part = last.parts.get("streaming") if last else None
+    try:
+        report = json.loads((state / "run" / "streaming.json").read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+    if part is None or part.identity is None or report["pid"] != part.identity.pid:
+        return {}
+    return {name: stream["error"] for name, stream in report["streams"].items()}
+
+
+def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
+    try:
+        ledger = open_ledger(state)
+    except LedgerMissing:
+        return {}
+    with ledger:
+        held = {lease.name: lease for lease in leases.leases(ledger)}
+        told: dict[str, Any] = {}
+        for row in versions.streams(ledger):
+            progress = epochs.progress(ledger, row.name)
+            lease = held.get(epochs.lease_name(row.name))
+            told[row.name] = {
+                "topic": row.topic,
+                "topic_id": progress.topic_id,
+                "version": row.version,
+                "epoch": progress.epoch,
+                "position": progress.position.json(),
+                "instant": progress.instant.isoformat() if progress.instant else None,
+                "lease": lease
+                and {
+                    "host": lease.holder.host,
+                    "pid": lease.holder.pid,
+                    "token": lease.token,
+                    "expires": lease.expires.isoformat(),
+                },
+                "error": errors.get(row.name),
+                "views": [view.name for view in versions.views(ledger, row.name)],
+            }
+    return told
+
+
+def _show(told: dict[str, Any]) -> None:
+    pid = told["supervisor"]["pid"] if told["supervisor"] else None
+    print(f"state {told['state']}: {f'runs as process {pid}' if pid else 'does not run'}")
+    for name in PARTS:
+        part = told[name]
+        words = [part["state"]]
+        if part.get("pid"):
+            words.append(f"(process {part['pid']})")
+        address = part.get("http") or part.get("bootstrap_servers")
+        words += [address] if address else []
+        words += [part["note"]] if part.get("note") else []
+        print(f"  {name:<10} {' '.join(words)}")
+    for name, stream in told["streams"].items():
+        print(f"stream {name} from topic {stream['topic']}")
+        position = ", ".join(f"{p}: {offset}" for p, offset in stream["position"].items())
+        when = f", committed {stream['instant']}" if stream["instant"] else ""
+        print(f"  epoch      {stream['epoch']}{when}")
+        print(f"  position   {position or 'none yet'}")
+        lease = stream["lease"]
+        holder = (
+            f"process {lease['pid']} on {lease['host']}, token {lease['token']}" if lease else ""
+        )
+        print(f"  lease      {holder or 'nobody'}")
+        print(f"  views      {', '.join(stream['views']) or 'none'}")
+        if stream["error"]:
+            print(f"  error      {stream['error']}")
+    if not told["streams"]:
+        print("no stream is registered; `everview deploy` or `everview up` registers the project")

@@ -1,0 +1,82 @@
+"""The column types that a stream and a reference may declare, and what can be told of them."""
+
+from __future__ import annotations
+
+import difflib
+
+from sqlglot import exp
+
+INTEGERS = (
+    "TINYINT",
+    "SMALLINT",
+    "INTEGER",
+    "BIGINT",
+    "UTINYINT",
+    "USMALLINT",
+    "UINTEGER",
+    "UBIGINT",
+)
+NAMES = {
+    "TEXT": "VARCHAR",
+    "VARCHAR": "VARCHAR",
+    "INT": "INTEGER",
+    "BOOLEAN": "BOOLEAN",
+    "DOUBLE": "DOUBLE",
+    "DATE": "DATE",
+    "TIMESTAMP": "TIMESTAMP",
+    "JSON": "JSON",
+    **{name: name for name in INTEGERS},
+}
+INSTEAD = {
+    "FLOAT": "DOUBLE",
+    "REAL": "DOUBLE",
+    "HUGEINT": "DECIMAL(38, 0)",
+    "INT128": "DECIMAL(38, 0)",
+    "UHUGEINT": "DECIMAL(38, 0)",
+    "TIMESTAMPTZ": "TIMESTAMP, which takes any zone and is UTC",
+    "UUID": "VARCHAR",
+    "TIME": "VARCHAR",
+    "BLOB": "VARCHAR with a decoding in a generated column",
+    "STRUCT": "JSON and generated columns",
+    "MAP": "JSON and generated columns",
+    "ARRAY": "JSON and generated columns",
+}
+KNOWN = ", ".join(dict.fromkeys([*NAMES.values(), "DECIMAL(p, s)"]))
+
+
+def canonical(declared: exp.DataType | None) -> tuple[str, str | None]:
+    """DuckDB's name of a declared type, and what is wrong with it, or None."""
+    if declared is None:
+        return "", f"column must have a type, one of {KNOWN}"
+    text = declared.sql("duckdb")
+    if declared.this == exp.DType.DECIMAL:
+        parts = [int(part.name) for part in declared.expressions] or [18, 3]
+        width, scale = [*parts, 0][:2]
+        if not (1 <= width <= 38 and 0 <= scale <= width):
+            return (
+                "",
+                f"DECIMAL must have 1 to 38 digits, at most that many behind the point; got {text}",
+            )
+        return f"DECIMAL({width},{scale})", None
+    name = NAMES.get(text.upper())
+    if name is None:
+        word = text.upper().split("(")[0]
+        hint = INSTEAD.get("ARRAY" if text.endswith("[]") else word)
+        close = difflib.get_close_matches(word, NAMES, 1, 0.7)
+        instead = f". Use {hint}" if hint else f"; did you mean {close[0]}?" if close else ""
+        return "", f"type must be one of {KNOWN}; got {text}{instead}"
+    return name, None
+
+
+def decimal(type_name: str) -> tuple[int, int] | None:
+    """Width and scale of a DECIMAL, None for any other type."""
+    if not type_name.startswith("DECIMAL("):
+        return None
+    width, scale = type_name[len("DECIMAL(") : -1].split(",")
+    return int(width), int(scale)
+
+
+def comparable(type_name: str) -> bool:
+    """Whether values that compare equal are also told apart by nothing (DOUBLE has -0.0)."""
+    plain = type_name in NAMES.values() and type_name not in ("DOUBLE", "JSON")
+    return plain or decimal(type_name) is not None

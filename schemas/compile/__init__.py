@@ -1,0 +1,25 @@
+"""Definitions -> the SQL that every layer runs: parse, dedup, fold, merge, finish, present."""
+
+from schemas.compile.compiled import (
+    PASSES,
+    CompiledReference,
+    CompiledStream,
+    CompiledView,
+    compile_reference,
+    compile_stream,
+    compile_view,
+)
+from schemas.compile.partials import Finish, PartialColumn, PartialTable
+
+__all__ = [
+    "PASSES",
+    "CompiledReference",
+    "CompiledStream",
+    "CompiledView",
+    "Finish",
+    "PartialColumn",
+    "PartialTable",
+    "compile_reference",
+    "compile_stream",
+    "compile_view",
+]

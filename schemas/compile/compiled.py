@@ -1,0 +1,157 @@
+"""Compiled definitions: SQL text with the columns it works on. Plain values, so that they travel
+into tasks and processes as they are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from schemas.compile import cast, dedup, fold, parse, partials, present, sql
+from schemas.compile.partials import Finish, PartialTable
+from schemas.language.reference import Reference
+from schemas.language.stream import Stream
+from schemas.language.view import View
+from schemas.stored_file import StoredFile
+
+# in the order in which an event meets them; the MEANING of each is part of every version
+PASSES = (cast, parse, dedup, fold, partials, present)
+
+
+@dataclass(frozen=True)
+class CompiledStream:
+    """What a task runs for every record of a stream.
+
+    `parse` goes from the table `records` (`_partition` INTEGER, `_offset` BIGINT, `_timestamp`
+    TIMESTAMP, `_key` BLOB, `_value` BLOB) to `parsed`; `dedup` from there and from `ids` to
+    `events`. `master`, `rejects` and `ids` are the SELECTs for a segment. `$instant` and `$since`
+    stand for TIMESTAMP literals.
+    """
+
+    name: str
+    version: str
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    parse: tuple[str, ...]
+    dedup: tuple[str, ...]
+    master: str
+    rejects: str
+    ids: str
+
+
+@dataclass(frozen=True)
+class CompiledReference:
+    """A reference pinned by content: its file in the data root, and over `lines` (every column a
+    VARCHAR) the SELECT that types it and the one that says what is wrong with it."""
+
+    name: str
+    file: StoredFile
+    columns: tuple[tuple[str, str], ...]
+    key: tuple[str, ...]
+    null: str | None
+    load: str
+    wrong: str
+
+    @property
+    def table(self) -> str:
+        """Where the engine keeps its rows; one per content and declaration."""
+        return f"reference_{self.name}_{self.file.sha256[:16]}"
+
+
+@dataclass(frozen=True)
+class CompiledView:
+    """What each layer runs for a view: tasks fold, everybody merges, serving presents."""
+
+    name: str
+    version: str
+    stream: str
+    keys: tuple[tuple[str, str], ...]
+    tables: tuple[PartialTable, ...]
+    finishes: tuple[Finish, ...]
+    columns: tuple[tuple[str, str], ...]
+    references: tuple[CompiledReference, ...]
+    presentation: str
+
+    def present(self, source: str) -> str:
+        """The view's select list over one row per group: keys, core values, finished columns (NULL
+        where a group has no row in a wide table)."""
+        # the last one: a text in the select list may look like it
+        head, _, tail = self.presentation.rpartition(present.SOURCE)
+        return head + source + tail
+
+
+def compile_stream(stream: Stream, version: str) -> CompiledStream:
+    """The SQL of a stream."""
+    columns = tuple((column.name, column.type) for column in stream.columns.columns)
+    own = sql.names([*parse.RECORD, *(name for name, _ in columns)])
+    record = sql.names(parse.RECORD)
+    return CompiledStream(
+        name=stream.name,
+        version=version,
+        columns=columns,
+        key=stream.columns.key,
+        parse=parse.statements(stream),
+        dedup=dedup.statements(stream),
+        master=f"SELECT {own}, _duplicate FROM events ORDER BY _partition, _offset",
+        rejects=f"SELECT {record}, _reason, _column, _expected, _found FROM parsed "
+        "WHERE _reason IS NOT NULL ORDER BY _partition, _offset",
+        ids=dedup.ids(stream),
+    )
+
+
+def compile_reference(reference: Reference, file: StoredFile) -> CompiledReference:
+    """The SQL of a reference with this content."""
+    columns = tuple((column.name, column.type) for column in reference.columns.columns)
+    typed = ", ".join(
+        f"{cast.of_text(kind, sql.name(name))} AS {sql.name(name)}" for name, kind in columns
+    )
+    return CompiledReference(
+        name=reference.name,
+        file=file,
+        columns=columns,
+        key=reference.columns.key,
+        null=reference.null,
+        load=f"SELECT {typed} FROM lines",
+        wrong=_wrong(reference),
+    )
+
+
+def _wrong(reference: Reference) -> str:
+    """SELECT of (row, column, expected, found), rows counted with the header as the first."""
+    numbered = "(SELECT row_number() OVER () + 1 AS _row, * FROM lines)"
+    parts = []
+    for column in reference.columns.columns:
+        text, name = sql.name(column.name), sql.text(column.name)
+        typed = cast.of_text(column.type, text)
+        parts.append(
+            f"SELECT _row, {name} AS _column, {sql.text(column.type)} AS _expected, "
+            f"{text} AS _found "
+            f"FROM {numbered} WHERE {text} IS NOT NULL AND {typed} IS NULL"
+        )
+        if column.not_null or column.name in reference.columns.key:
+            parts.append(
+                f"SELECT _row, {name}, 'NOT NULL', 'NULL' FROM {numbered} WHERE {text} IS NULL"
+            )
+    key = sql.names(reference.columns.key)
+    together = f"concat_ws(', ', {key})"
+    parts.append(
+        f"SELECT max(_row), {sql.text(', '.join(reference.columns.key))}, 'a key once', {together} "
+        f"FROM {numbered} GROUP BY {key} HAVING count(*) > 1"
+    )
+    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL LIMIT 20"
+
+
+def compile_view(view: View, version: str, references: Sequence[CompiledReference]) -> CompiledView:
+    """The SQL of a view. `references` are those that it joins."""
+    sources = {view.stream.lower(): "counted"}
+    sources |= {reference.name.lower(): reference.table for reference in references}
+    return CompiledView(
+        name=view.name,
+        version=version,
+        stream=view.stream,
+        keys=tuple((key.name, key.type) for key in view.keys),
+        tables=fold.tables(view, sources),
+        finishes=present.finishes(view),
+        columns=tuple((output.name, output.type) for output in view.outputs),
+        references=tuple(references),
+        presentation=present.statement(view),
+    )

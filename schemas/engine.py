@@ -1,0 +1,421 @@
+"""The one engine: runs in DuckDB what `schemas.compile` emits. schemas' only import of duckdb.
+
+The same calls serve a task of either Spark layer, serving and the tests, so that parsing, folding
+and merging mean the same wherever they run.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import duckdb
+import pyarrow as pa
+import pyarrow.csv
+
+from schemas.compile import CompiledReference, CompiledStream, CompiledView, sql
+from schemas.language.binder import FunctionUse, SqlError
+from schemas.language.reference import Reference
+from schemas.language.scope import RECORD_COLUMNS
+from schemas.language.stream import Stream
+
+# one record of Kafka, as a task hands it over
+_FIELDS: list[tuple[str, pa.DataType]] = [
+    ("_partition", pa.int32()),
+    ("_offset", pa.int64()),
+    ("_timestamp", pa.timestamp("us")),
+    ("_key", pa.binary()),
+    ("_value", pa.binary()),
+]
+RECORDS = pa.schema(_FIELDS)
+# where EmptyTables has none of them
+RECORDS_TABLE = "everview.records"
+# scalar functions that the engine calls steady though their result depends on its state
+UNSTEADY = frozenset(
+    {"version", "pg_typeof", "current_localtime", "current_localtimestamp", "getenv", "index_key"}
+    # of one argument it counts from today; of the text that its argument has, which we rewrite; of
+    # the tables that there are
+    | {"age", "alias", "json_serialize_plan"}
+)
+MACROS = frozenset(
+    {"array_append", "array_prepend", "array_to_string", "date_add", "days_in_month", "fdiv"}
+    | {"fmod", "if", "ifnull", "json", "nullif", "split_part"}
+)
+
+
+# what DuckDB's messages go on with, and would lead astray here
+BESIDE = ("\n\tCandidate functions", ", or use ANY_VALUE(", " Use SET ")
+
+
+@dataclass(frozen=True)
+class Folded:
+    """What one call of `Engine.fold` makes of a range of records: tables for a segment, counts, and
+    for each view whose own expression failed, the engine's message."""
+
+    master: pa.Table
+    rejects: pa.Table
+    ids: pa.Table | None
+    partials: Mapping[str, Mapping[str, pa.Table]]
+    accepted: int
+    duplicates: int
+    rejected: int
+    suspended: Mapping[str, str]
+
+
+def connect(*, memory_limit: str | None = None, threads: int = 1, temp: str = "") -> Engine:
+    """An engine on a database of its own in memory.
+
+    `memory_limit` is DuckDB's text ("512MB"); `temp` the folder that large operations spill to,
+    none if empty.
+    """
+    config: dict[str, str | bool | int | float | list[str]] = {
+        "threads": threads,
+        "autoinstall_known_extensions": False,
+        "autoload_known_extensions": False,
+        "temp_directory": temp,
+        "python_enable_replacements": False,
+    }
+    if memory_limit:
+        config["memory_limit"] = memory_limit
+    con = duckdb.connect(":memory:", config=config)
+    # the zone of the machine must not matter; as part of the config it is refused
+    con.execute("SET GLOBAL TimeZone = 'UTC'")
+    return Engine(con)
+
+
+class Engine:
+    """DuckDB with the tables that folding needs: references by content, and counted ids."""
+
+    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
+        self.con = con
+        self._references: set[str] = set()
+        self._ids: dict[str, int] = {}
+
+    def execute(self, statement: str) -> None:
+        """Run a statement for its effect."""
+        self.con.execute(statement)
+
+    def arrow(self, select: str) -> pa.Table:
+        """The rows of a SELECT."""
+        table: pa.Table = self.con.sql(select).to_arrow_table()
+        return table
+
+    def register(self, name: str, table: pa.Table) -> None:
+        """Make an Arrow table readable under a name."""
+        self.con.register(name, table)
+
+    def fold(
+        self,
+        stream: CompiledStream,
+        views: Sequence[CompiledView],
+        records: pa.Table,
+        *,
+        epoch: int,
+        instant: datetime,
+        since: datetime,
+    ) -> Folded:
+        """Parse, check, tell duplicates and fold every view, for the records (columns RECORDS) of
+        one task.
+
+        `instant` is the epoch's own and `since` the earliest at which a counted id makes a
+        duplicate. Ids of earlier epochs must have been added, references loaded. A view whose
+        expression fails is left out of `partials` and named in `suspended`.
+        """
+        self.register("records", records)
+        if stream.key:
+            known = self._ids_table(stream)
+            self.execute(f"CREATE OR REPLACE TEMP VIEW ids AS SELECT * FROM {known}")
+        times = {"$instant": _literal(instant), "$since": _literal(since)}
+        try:
+            for statement in stream.parse:
+                self.execute(statement)
+            for statement in stream.dedup:
+                self.execute(_with(statement, times))
+        finally:
+            self.con.unregister("records")
+        self.execute(
+            "CREATE OR REPLACE TEMP VIEW counted AS "
+            "SELECT * EXCLUDE (_duplicate) FROM events WHERE NOT _duplicate"
+        )
+        partials: dict[str, Mapping[str, pa.Table]] = {}
+        suspended: dict[str, str] = {}
+        for view in views:
+            try:
+                partials[view.version] = {
+                    table.name: self.arrow(table.fold) for table in view.tables
+                }
+            except duckdb.Error as error:
+                suspended[view.version] = str(error).splitlines()[0]
+        master = self.arrow(f"SELECT {epoch}::BIGINT AS _epoch, * FROM ({stream.master})")
+        rejects = self.arrow(stream.rejects)
+        ids = self.arrow(_with(stream.ids, times)) if stream.key else None
+        duplicates = self._number("SELECT count(*) FILTER (WHERE _duplicate) FROM events")
+        self._drop("parsed", "events", "known")
+        return Folded(
+            master,
+            rejects,
+            ids,
+            partials,
+            master.num_rows,
+            duplicates,
+            rejects.num_rows,
+            suspended,
+        )
+
+    def ids_epoch(self, stream: str) -> int:
+        """The last epoch whose counted ids this engine knows; 0 before the first."""
+        return self._ids.get(stream, 0)
+
+    def add_ids(self, stream: CompiledStream, epoch: int, tables: Iterable[pa.Table]) -> None:
+        """Take in the counted ids of committed epochs up to `epoch`."""
+        name = self._ids_table(stream)
+        for table in tables:
+            self.register("added", table)
+            self.execute(f"INSERT INTO {name} SELECT * FROM added")
+            self.con.unregister("added")
+        self._ids[stream.name] = epoch
+
+    def forget_ids(self, stream: CompiledStream, before: datetime) -> None:
+        """Drop ids that were counted before an instant, when they no longer make duplicates."""
+        self.execute(f"DELETE FROM {self._ids_table(stream)} WHERE _instant < {_literal(before)}")
+
+    def has_reference(self, reference: CompiledReference) -> bool:
+        """Whether this content is loaded."""
+        return reference.table in self._references
+
+    def load_reference(self, reference: CompiledReference, data: bytes) -> None:
+        """Load the file of a reference; it was checked when it was deployed."""
+        self.register("lines", csv_lines(data, reference.null, [n for n, _ in reference.columns]))
+        table = sql.name(reference.table)
+        self.execute(f"CREATE OR REPLACE TABLE {table} AS {reference.load}")
+        self.con.unregister("lines")
+        self._references.add(reference.table)
+
+    def reference_problems(self, reference: CompiledReference, data: bytes) -> list[str]:
+        """What keeps a file from being this reference, with the row (the header is row 1)."""
+        try:
+            lines = csv_lines(data, reference.null, [name for name, _ in reference.columns])
+        except KeyError as error:
+            return [f"header must name every column; got none named {error.args[0]}"]
+        except ValueError as error:
+            return [f"file must be CSV with a header; got {error}"]
+        self.register("lines", lines)
+        rows = self.con.execute(reference.wrong).fetchall()
+        self.con.unregister("lines")
+        return [
+            f"row {row}, column {column!r} must be {expected}; got {found!r}"
+            for row, column, expected, found in rows
+        ]
+
+    def _ids_table(self, stream: CompiledStream) -> str:
+        """Makes the table of counted ids at first use."""
+        name = sql.name(f"ids_{stream.name}")
+        if stream.name not in self._ids:
+            types = dict(stream.columns)
+            columns = ["_hash UBIGINT"]
+            columns += [f"{sql.name(column)} {types[column]}" for column in stream.key]
+            self.execute(f"CREATE TABLE {name} ({', '.join(columns)}, _instant TIMESTAMP)")
+            self._ids[stream.name] = 0
+        return name
+
+    def _number(self, select: str) -> int:
+        row = self.con.execute(select).fetchone()
+        assert row is not None
+        return int(row[0])
+
+    def _drop(self, *tables: str) -> None:
+        for table in tables:
+            self.execute(f"DROP TABLE IF EXISTS temp.{table}")
+
+
+class EmptyTables:
+    """The engine over empty tables of a project's streams and references: the language's Binder."""
+
+    def __init__(self, streams: Iterable[Stream], references: Iterable[Reference]) -> None:
+        self._con = connect().con
+        self._con.execute("SET enable_external_access = false")
+        self._con.execute("SET errors_as_json = true")
+        for stream in streams:
+            declared = [(c.name, c.type) for c in stream.columns.columns]
+            self._create(sql.name(stream.name), [*declared, *RECORD_COLUMNS])
+        for reference in references:
+            columns = [(c.name, c.type) for c in reference.columns.columns]
+            self._create(sql.name(reference.name), columns)
+        # no definition is in a schema of its own
+        self._con.execute("CREATE SCHEMA everview")
+        self._create(RECORDS_TABLE, [*RECORD_COLUMNS, ("_value", "BLOB")])
+
+    @property
+    def aggregates(self) -> frozenset[str]:
+        """Names of all aggregate functions."""
+        return _functions().aggregates
+
+    @property
+    def steady(self) -> frozenset[str]:
+        """Names of the functions and macros whose result depends on their arguments alone."""
+        return _functions().steady
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Names of all functions."""
+        return _functions().known
+
+    def describe(self, select: str) -> tuple[tuple[str, str], ...]:
+        """Names and types of the columns of a SELECT; SqlError where DuckDB refuses it."""
+        head = "DESCRIBE "
+        try:
+            rows = self._con.execute(head + select).fetchall()
+        except duckdb.Error as error:
+            raise _sql_error(error, head + select, len(head)) from error
+        return tuple((str(row[0]), str(row[1])) for row in rows)
+
+    def functions(self, select: str) -> tuple[FunctionUse, ...]:
+        """Every function call in a SELECT, in DuckDB's own parse."""
+        row = self._con.execute("SELECT json_serialize_sql(?)", [select]).fetchone()
+        tree = _json(row[0] if row else "{}")
+        if tree.get("error"):
+            at = tree.get("position")
+            offset = None if at is None else _characters(select, int(str(at)))
+            raise SqlError(str(tree.get("error_message")), offset)
+        return tuple(_calls(tree, select))
+
+    def evaluate(self, expression: str) -> None:
+        """Compute an expression without columns; SqlError where DuckDB cannot."""
+        try:
+            self._con.execute(f"SELECT {expression}").fetchall()
+        except duckdb.Error as error:
+            raise _sql_error(error, expression, 0) from error
+
+    def _create(self, table: str, columns: Sequence[tuple[str, str]]) -> None:
+        listed = ", ".join(f"{sql.name(column)} {kind}" for column, kind in columns)
+        self._con.execute(f"CREATE TABLE {table} ({listed})")
+
+
+def csv_lines(data: bytes, null: str | None, columns: Sequence[str]) -> pa.Table:
+    """The named columns of a CSV file with a header, as text.
+
+    Raises KeyError for a column that the header lacks and ValueError for a file that is no CSV.
+    """
+    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
+    header = pyarrow.csv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
+    for column in columns:
+        if column not in header:
+            raise KeyError(column)
+    options = pyarrow.csv.ConvertOptions(
+        column_types={column: pa.string() for column in columns},
+        include_columns=list(columns),
+        null_values=[null or ""],
+        strings_can_be_null=True,
+        quoted_strings_can_be_null=False,
+    )
+    return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options, parse_options=parse)
+
+
+def hash_probe() -> str:
+    """DuckDB's `hash()` of a fixed value of each kind, and what its time zones say of a fixed
+    instant: part of every version, since neither is promised to stay as it is."""
+    return _hash_probe()
+
+
+@functools.cache
+def _hash_probe() -> str:
+    probes = "hash(42::BIGINT), hash('everview'), hash(1.5::DOUBLE), hash(1.5::DECIMAL(12,2)), "
+    probes += "hash(DATE '2013-01-01'), hash(TIMESTAMP '2013-01-01 10:00:00'), hash(true), "
+    probes += "hash(1::BIGINT, 'a'), "
+    probes += "epoch_us(timezone('America/New_York', TIMESTAMP '2013-11-03 01:30:00'))"
+    row = connect().con.execute(f"SELECT list_value({probes})::VARCHAR").fetchone()
+    assert row is not None
+    return str(row[0])
+
+
+@functools.cache
+def reserved_words() -> frozenset[str]:
+    """Words of SQL that a name could only be in quotes."""
+    rows = (
+        connect()
+        .con.execute(
+            "SELECT keyword_name FROM duckdb_keywords() WHERE keyword_category = 'reserved'"
+        )
+        .fetchall()
+    )
+    return frozenset(str(name) for (name,) in rows)
+
+
+@dataclass(frozen=True)
+class _Functions:
+    aggregates: frozenset[str]
+    steady: frozenset[str]
+    known: frozenset[str]
+
+
+@functools.cache
+def _functions() -> _Functions:
+    con = connect().con
+    rows = con.execute(
+        "SELECT lower(function_name), function_type, bool_and(stability = 'CONSISTENT') "
+        "FROM duckdb_functions() GROUP BY ALL"
+    ).fetchall()
+    aggregates = {name for name, kind, _ in rows if kind == "aggregate"}
+    steady = {name for name, kind, consistent in rows if kind == "scalar" and consistent}
+    macros = {name for name, kind, _ in rows if kind == "macro"}
+    allowed = {name for name in macros if name in MACROS or name.startswith("list_")}
+    unsteady = {name for name, kind, consistent in rows if kind == "scalar" and not consistent}
+    return _Functions(
+        frozenset(aggregates),
+        frozenset((steady | allowed) - unsteady - UNSTEADY),
+        # what the parser makes of a word of SQL is in no list
+        frozenset({name for name, _, _ in rows} | {"unnest", "columns"}),
+    )
+
+
+def _json(text: object) -> dict[str, object]:
+    value = json.loads(str(text))
+    return value if isinstance(value, dict) else {}
+
+
+def _calls(node: object, text: str, octets: int = 0) -> Iterable[FunctionUse]:
+    """`octets` is the place of what the node is in, for those that have none (2^64 - 1)."""
+    if isinstance(node, dict):
+        found = int(node.get("query_location") or octets)
+        octets = found if found <= len(text.encode()) else octets
+        if node.get("class") == "FUNCTION":
+            name = str(node["function_name"]).lower()
+            at = _characters(text, octets)
+            yield FunctionUse("count" if name == "count_star" else name, at)
+        for value in node.values():
+            yield from _calls(value, text, octets)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _calls(value, text, octets)
+
+
+def _characters(text: str, octets: int) -> int:
+    """DuckDB counts bytes."""
+    return len(text.encode()[:octets].decode(errors="ignore"))
+
+
+def _sql_error(error: duckdb.Error, text: str, head: int) -> SqlError:
+    """DuckDB's message and place as it gives them under `errors_as_json`; `head` characters of
+    `text` are not the caller's."""
+    _, brace, rest = str(error).partition("{")
+    told = _json(brace + rest) if brace else {"exception_message": str(error)}
+    message = str(told.get("exception_message"))
+    for beside in BESIDE:
+        message = message.partition(beside)[0]
+    at = told.get("position")
+    offset = None if at is None else max(0, _characters(text, int(str(at))) - head)
+    return SqlError(" ".join(message.split()), offset)
+
+
+def _literal(instant: datetime) -> str:
+    return f"TIMESTAMP '{instant.astimezone(UTC).replace(tzinfo=None).isoformat(sep=' ')}'"
+
+
+def _with(statement: str, values: Mapping[str, str]) -> str:
+    for name, value in values.items():
+        statement = statement.replace(name, value)
+    return statement

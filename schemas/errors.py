@@ -1,0 +1,389 @@
+"""Every error that everview raises on purpose, with its facts.
+
+A message says subject, must, got, and what to do next; the facts stay readable as attributes so
+that a caller never parses text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+class EverviewError(Exception):
+    """The root of all errors raised on purpose."""
+
+
+@dataclass(frozen=True, order=True)
+class Problem:
+    """One thing that is wrong in a definition: its place (line, column from 1) and the text."""
+
+    file: str
+    line: int
+    column: int
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+
+class DefinitionError(EverviewError):
+    """Definitions that cannot be accepted; lists every problem found."""
+
+    def __init__(self, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(sorted(problems))
+        super().__init__("\n".join(str(problem) for problem in self.problems))
+
+
+class DamagedFile(EverviewError):
+    """A file that the ledger names is missing, cut or changed."""
+
+    def __init__(self, path: str, expected: str, found: str) -> None:
+        self.path, self.expected, self.found = path, expected, found
+        text = (
+            f"file {path!r} must be {expected}; got {found}. "
+            "Restore the file from a backup, or rebuild what it belongs to"
+        )
+        super().__init__(text)
+
+
+class LedgerMissing(EverviewError):
+    """There is no ledger in a state folder."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"no ledger at {path!r}; run `everview deploy` or `everview up` first")
+
+
+class LedgerTooNew(EverviewError):
+    """The ledger was written by a newer release."""
+
+    def __init__(self, path: str, known: int, found: int) -> None:
+        self.path, self.known, self.found = path, known, found
+        text = (
+            f"ledger {path!r} must have at most migration {known}; got {found}. "
+            "Use the newer release that wrote it; nothing was changed"
+        )
+        super().__init__(text)
+
+
+class LeaseHeld(EverviewError):
+    """Somebody else writes."""
+
+    def __init__(self, name: str, host: str, pid: int, token: int, expires: str) -> None:
+        self.name, self.host, self.pid, self.token, self.expires = name, host, pid, token, expires
+        text = (
+            f"lease {name!r} is held by process {pid} on host {host!r} (token {token}) "
+            f"until {expires}. Stop that process, or wait until the lease ends"
+        )
+        super().__init__(text)
+
+
+class StaleToken(EverviewError):
+    """A writer that lost its lease tried to commit."""
+
+    def __init__(self, name: str, token: int, current: int | None) -> None:
+        self.name, self.token, self.current = name, token, current
+        text = f"lease {name!r} must be held under token {token} to commit; it is at {current}"
+        super().__init__(text)
+
+
+class RangeNotContiguous(EverviewError):
+    """A range does not start where the committed ones of its partition end."""
+
+    def __init__(self, partition: int, expected: int, start: int) -> None:
+        self.partition, self.expected, self.start = partition, expected, start
+        text = f"range of partition {partition} must start at offset {expected}; got {start}"
+        super().__init__(text)
+
+
+class EpochNotNext(EverviewError):
+    """An epoch's number or instant does not follow the last committed one."""
+
+    def __init__(self, stream: str, expected: str, found: str) -> None:
+        self.stream, self.expected, self.found = stream, expected, found
+        super().__init__(f"epoch of stream {stream!r} must be {expected}; got {found}")
+
+
+class VersionsDiffer(EverviewError):
+    """An epoch was folded for other versions than those registered when it commits."""
+
+    def __init__(self, stream: str, registered: Sequence[str], folded: Sequence[str]) -> None:
+        self.stream = stream
+        self.registered, self.folded = tuple(registered), tuple(folded)
+        text = (
+            f"epoch of stream {stream!r} must be folded for versions {sorted(registered)}; "
+            f"got {sorted(folded)}. The epoch is planned anew"
+        )
+        super().__init__(text)
+
+
+class TopicRecreated(EverviewError):
+    """A topic is not the one whose events were counted."""
+
+    def __init__(self, stream: str, topic: str, expected: str, found: str) -> None:
+        self.stream, self.topic, self.expected, self.found = stream, topic, expected, found
+        text = (
+            f"topic {topic!r} of stream {stream!r} must have id {expected}; got {found}: it was "
+            "deleted and created again. Declare a new stream for it; nothing was read"
+        )
+        super().__init__(text)
+
+
+class OffsetsGone(EverviewError):
+    """Kafka no longer has offsets that were not read yet."""
+
+    def __init__(self, stream: str, partition: int, start: int, until: int) -> None:
+        self.stream, self.partition, self.start, self.until = stream, partition, start, until
+        text = (
+            f"stream {stream!r}: offsets {start}..{until - 1} of partition {partition} are gone "
+            "from Kafka before they were read. The stream stops rather than lose them in silence"
+        )
+        super().__init__(text)
+
+
+class PartialsOfAnotherEngine(EverviewError):
+    """Partials that rest on another `hash()` than this engine's."""
+
+    def __init__(self, version: str, expected: str, found: str) -> None:
+        self.version, self.expected, self.found = version, expected, found
+        text = (
+            f"partials of version {version!r} must have hash probe {expected}; got {found}. "
+            "They are not merged; deploy again to rebuild the view with this release"
+        )
+        super().__init__(text)
+
+
+class RangeInvalid(EverviewError):
+    """A range or a position that no log can have."""
+
+    def __init__(self, partition: int, found: str) -> None:
+        self.partition, self.found = partition, found
+        text = f"partition {partition} must have offsets from 0 up, start <= until; got {found}"
+        super().__init__(text)
+
+
+class CutInvalid(EverviewError):
+    """A cut below 0, where no epoch can be."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        super().__init__(f"cut must be an epoch number, 0 for none; got {epoch}")
+
+
+class PathOutsideRoot(EverviewError):
+    """A path that does not stay inside the data root."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        text = (
+            f"path {path!r} must be relative to the data root, its parts separated by '/', none of "
+            "them empty, '.' or '..'; got another. Nothing was read or written"
+        )
+        super().__init__(text)
+
+
+class FileTaken(EverviewError):
+    """A file of that name exists with other content; files are never overwritten."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        text = f"file {path!r} must not exist, or hold the same bytes; got a different file"
+        super().__init__(text)
+
+
+class NaiveInstant(EverviewError):
+    """An instant without a time zone."""
+
+    def __init__(self, found: str) -> None:
+        self.found = found
+        super().__init__(f"instant must carry a time zone, such as UTC; got {found}")
+
+
+class LedgerBusy(EverviewError):
+    """Somebody keeps the ledger's write lock for too long."""
+
+    def __init__(self, path: str, seconds: float) -> None:
+        self.path, self.seconds = path, seconds
+        text = (
+            f"ledger {path!r} must be free for writing within {seconds:g} s; another process still "
+            "holds its lock. Nothing was changed; try again, or find the open transaction"
+        )
+        super().__init__(text)
+
+
+class LedgerUnwritable(EverviewError):
+    """The disk does not take what the ledger has to keep: full, read-only, failing."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        self.path, self.reason = path, reason
+        text = (
+            f"ledger {path!r} must be on a disk that can be written; got {reason!r}. "
+            "The transaction was left out; make room or make the folder writable, then try again"
+        )
+        super().__init__(text)
+
+
+class StreamUnknown(EverviewError):
+    """A stream that no `deploy` registered."""
+
+    def __init__(self, stream: str, known: Sequence[str]) -> None:
+        self.stream, self.known = stream, tuple(known)
+        text = f"stream {stream!r} must be one of {sorted(known)}; deploy its declaration first"
+        super().__init__(text)
+
+
+class VersionRetired(EverviewError):
+    """A version that was not folded for some epochs is registered again."""
+
+    def __init__(self, view: str, version: str, retired_epoch: int, epoch: int) -> None:
+        self.view, self.version = view, version
+        self.retired_epoch, self.epoch = retired_epoch, epoch
+        text = (
+            f"version {version!r} of view {view!r} must have been folded without a gap; got none "
+            f"of epochs {retired_epoch + 1}..{epoch}. It has to be rebuilt from the master"
+        )
+        super().__init__(text)
+
+
+class FailpointInvalid(EverviewError):
+    """A failpoint is set that must not be, or that nobody understands."""
+
+    def __init__(self, expected: str, found: str) -> None:
+        self.expected, self.found = expected, found
+        super().__init__(f"EVERVIEW_FAILPOINTS must be {expected}; got {found!r}")
+
+
+class StackRunning(EverviewError):
+    """A second supervisor on one state."""
+
+    def __init__(self, state: str, pid: str) -> None:
+        self.state, self.pid = state, pid
+        text = (
+            f"state {state!r} must have one supervisor; process {pid} runs it. "
+            "Use that one, stop it with `everview down`, or choose another --state"
+        )
+        super().__init__(text)
+
+
+class StackNotRunning(EverviewError):
+    """A verb needs a part of a running stack."""
+
+    def __init__(self, state: str, part: str) -> None:
+        self.state, self.part = state, part
+        super().__init__(f"{part} of state {state!r} must be running; it is not. Run `everview up`")
+
+
+class BrokerUnreachable(EverviewError):
+    """No Kafka broker answers at an address."""
+
+    def __init__(self, servers: str, reason: str) -> None:
+        self.servers, self.reason = servers, reason
+        text = (
+            f"Kafka at {servers!r} must answer; {reason}. "
+            "Check host and port, that the broker runs, and that its listener is PLAINTEXT"
+        )
+        super().__init__(text)
+
+
+class BadUse(EverviewError):
+    """A command line, a setting or an input that cannot be meant."""
+
+
+class JarsNotReady(EverviewError):
+    """The jars of Kafka or of its connector are missing, or are not the locked ones."""
+
+    def __init__(self, folder: str, difference: str) -> None:
+        self.folder, self.difference = folder, difference
+        text = (
+            f"jars in {folder!r} must be those of jars.lock; got: {difference}. "
+            "Run `make setup`, or `python -m infra.jars` where everview is installed as a package"
+        )
+        super().__init__(text)
+
+
+class JarsNotFetched(EverviewError):
+    """Jars could not be fetched, or others came than those locked."""
+
+
+class RecordsOutsideRange(EverviewError):
+    """A task read records that its epoch does not cover, or that another task of it read too."""
+
+    def __init__(
+        self, stream: str, partition: int, start: int, until: int, first: int, last: int
+    ) -> None:
+        self.stream, self.partition, self.start, self.until = stream, partition, start, until
+        self.first, self.last = first, last
+        text = (
+            f"records of stream {stream!r}, partition {partition}, must have offsets in "
+            f"{start}..{until - 1}, each in one task; got {first}..{last}. The epoch is left"
+        )
+        super().__init__(text)
+
+
+class TopicMissing(EverviewError):
+    """A stream's topic is not on the broker."""
+
+    def __init__(self, stream: str, topic: str) -> None:
+        self.stream, self.topic = stream, topic
+        text = (
+            f"topic {topic!r} of stream {stream!r} must exist; the broker has none of that name. "
+            "Create it, or start streaming with --create-topics"
+        )
+        super().__init__(text)
+
+
+class SparkGone(EverviewError):
+    """Spark's JVM ended under the driver."""
+
+    def __init__(self) -> None:
+        super().__init__("the Spark JVM must run as long as its driver; it is gone. Start again")
+
+
+class VersionOfAnotherRelease(EverviewError):
+    """A registered definition no longer means what it meant when it was registered."""
+
+    def __init__(self, kind: str, name: str, registered: str, now: str) -> None:
+        self.kind, self.name, self.registered, self.now = kind, name, registered, now
+        text = (
+            f"{kind} {name!r} must have version {registered}, as registered; this release makes it "
+            f"{now}. Its partials are not merged with others; use the release that registered it"
+        )
+        super().__init__(text)
+
+
+class DeployRefused(EverviewError):
+    """A project that cannot be registered on this state, with the reason for each definition."""
+
+    def __init__(self, reasons: Sequence[str]) -> None:
+        self.reasons = tuple(reasons)
+        super().__init__("\n".join([*self.reasons, "Nothing was registered"]))
+
+
+class SettingRefused(EverviewError):
+    """DuckDB does not run under a setting that clients' statements need it to have."""
+
+    def __init__(self, setting: str, expected: str, found: str) -> None:
+        self.setting, self.expected, self.found = setting, expected, found
+        text = f"setting {setting!r} must be {expected!r}; got {found!r}. Nothing is served"
+        super().__init__(text)
+
+
+class ViewFailed(EverviewError):
+    """A view's partials cannot be merged; what was tried was undone."""
+
+    def __init__(self, view: str, message: str) -> None:
+        self.view, self.message = view, message
+        super().__init__(f"partials of view {view!r} must merge; got: {message}")
+
+
+class TopicNotThere(EverviewError):
+    """A topic that events are to be sent to does not exist."""
+
+    def __init__(self, topic: str, servers: str) -> None:
+        self.topic, self.servers = topic, servers
+        text = (
+            f"topic {topic!r} must exist on {servers}; the broker has none of that name. "
+            "On everview's own broker `everview up` creates it; on another one, create it"
+        )
+        super().__init__(text)

@@ -1,0 +1,153 @@
+"""Moments at which a test may break a process on purpose.
+
+`failpoint("epoch.in_commit")` does nothing unless the environment variable `EVERVIEW_FAILPOINTS`
+names that moment when the process starts, such as
+
+    epoch.after_commit=kill@2;task.after_segment=raise:ENOSPC
+
+| action | does |
+|---|---|
+| `kill` | SIGKILL to the process itself |
+| `exit:N` | leaves at once with exit code N; nothing is cleaned up |
+| `raise:NAME` | raises a built-in exception, or `OSError` for a name of `errno` |
+| `sleep:S` | sleeps S seconds |
+| `stop` | SIGSTOP to the process itself; SIGCONT lets it go on |
+
+`@n` acts on the n-th hit only; without it, on each. With the variable set but without
+`EVERVIEW_TEST=1`, importing this module raises `FailpointInvalid`: no process starts.
+"""
+
+from __future__ import annotations
+
+import builtins
+import errno
+import os
+import signal
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from threading import Lock
+
+from schemas.errors import FailpointInvalid
+
+# Every moment there is; the names are stable, as `everview drill --list` prints them.
+MOMENTS: Mapping[str, str] = {
+    "task.before_segment": "in a Spark task: events folded, nothing written",
+    "task.after_segment": "in a Spark task: segment fsynced, result not yet returned",
+    "epoch.before_commit": "in the driver: every task's result is there",
+    "epoch.in_commit": "in the driver: ledger transaction open, rows inserted",
+    "epoch.after_commit": "in the driver: committed, Spark does not know it yet",
+    "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
+    "serve.loaded": "in serving: loaded and checked, not swapped in",
+    "serve.mid_result": "in serving: half of an answer sent",
+    "deploy.after_register": "in deploy: versions registered, nothing built",
+}
+
+
+@dataclass(frozen=True)
+class Action:
+    """What happens at a moment; `hit` counts from 1, None is every hit."""
+
+    text: str
+    run: Callable[[], None]
+    hit: int | None
+
+
+def failpoint(name: str) -> None:
+    """Marks a moment of `MOMENTS`; almost free while nothing is set."""
+    if _ACTIONS:
+        _hit(name)
+
+
+def parse(text: str) -> dict[str, Action]:
+    """`name=action[@n]`, joined by `;`. Raises `FailpointInvalid` for what nobody understands."""
+    actions = {}
+    for part in filter(None, (each.strip() for each in text.split(";"))):
+        name, equals, action = part.partition("=")
+        if not equals or name not in MOMENTS:
+            expected = f"NAME=ACTION with a name of {sorted(MOMENTS)}"
+            raise FailpointInvalid(expected, part)
+        actions[name] = _action(action)
+    return actions
+
+
+def read(environment: Mapping[str, str]) -> dict[str, Action]:
+    """The failpoints that an environment sets; refused outside a test."""
+    text = environment.get("EVERVIEW_FAILPOINTS", "")
+    if text and environment.get("EVERVIEW_TEST") != "1":
+        expected = "unset where EVERVIEW_TEST is not 1"
+        raise FailpointInvalid(expected, text)
+    return parse(text)
+
+
+def _action(text: str) -> Action:
+    what, at, hit = text.partition("@")
+    kind, _, argument = what.partition(":")
+    if kind not in _KINDS or (at and not (hit.isdecimal() and int(hit) > 0)):
+        expected = f"ACTION or ACTION@n with an action of {sorted(_KINDS)}"
+        raise FailpointInvalid(expected, text)
+    try:
+        run = _KINDS[kind](argument)
+    except (ValueError, LookupError) as error:
+        expected = f"an argument that {kind!r} understands"
+        raise FailpointInvalid(expected, text) from error
+    return Action(text, run, int(hit) if at else None)
+
+
+def _hit(name: str) -> None:
+    action = _ACTIONS.get(name)
+    if action is None:
+        return
+    with _LOCK:
+        _HITS[name] += 1
+        due = action.hit in (None, _HITS[name])
+    if due:
+        action.run()
+
+
+def _signal(number: signal.Signals, argument: str) -> Callable[[], None]:
+    if argument:
+        raise ValueError(argument)
+    return lambda: os.kill(os.getpid(), number)
+
+
+def _exit(argument: str) -> Callable[[], None]:
+    code = int(argument)
+    return lambda: os._exit(code)
+
+
+def _sleep(argument: str) -> Callable[[], None]:
+    seconds = float(argument)
+    return lambda: time.sleep(seconds)
+
+
+def _raise(argument: str) -> Callable[[], None]:
+    make = _error(argument)
+
+    def act() -> None:
+        raise make()
+
+    return act
+
+
+def _error(name: str) -> Callable[[], Exception]:
+    if name in errno.errorcode.values():
+        number: int = getattr(errno, name)
+        return lambda: OSError(number, os.strerror(number))
+    kind = getattr(builtins, name, None)
+    if not (isinstance(kind, type) and issubclass(kind, Exception)):
+        raise LookupError(name)
+    return lambda: kind("raised by a failpoint")
+
+
+_KINDS: Mapping[str, Callable[[str], Callable[[], None]]] = {
+    "kill": lambda argument: _signal(signal.SIGKILL, argument),
+    "stop": lambda argument: _signal(signal.SIGSTOP, argument),
+    "exit": _exit,
+    "raise": _raise,
+    "sleep": _sleep,
+}
+_LOCK = Lock()
+_HITS: Counter[str] = Counter()
+_ACTIONS = read(os.environ)

@@ -1,0 +1,48 @@
+"""The ledger's form, numbered from 1.
+
+A new ledger gets the tables as they are now and is marked with every number. An older one gets the
+missing steps in order. Either happens in one transaction, so there is no form in between.
+A number, once released, is never reused or changed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from sqlalchemy import Connection, func, insert, inspect, select
+
+from schemas.errors import LedgerTooNew
+from schemas.ledger import tables
+
+Step = Callable[[Connection], None]
+
+FIRST = 1
+# number -> what turns a ledger of the number before into it
+STEPS: Mapping[int, Step] = {}
+KNOWN = max(STEPS, default=FIRST)
+
+
+def found(connection: Connection) -> int:
+    """The number of a ledger; 0 where there are no tables."""
+    if not inspect(connection).has_table(tables.migrations.name):
+        return 0
+    return connection.scalar(select(func.max(tables.migrations.c.number))) or 0
+
+
+def refuse_newer(path: str, number: int) -> None:
+    if number > KNOWN:
+        raise LedgerTooNew(path, KNOWN, number)
+
+
+def migrate(connection: Connection, path: str) -> None:
+    """Bring a ledger to `KNOWN` inside the caller's transaction; `LedgerTooNew` if it is beyond."""
+    number = found(connection)
+    refuse_newer(path, number)
+    if number == 0:
+        tables.metadata.create_all(connection)
+        connection.execute(insert(tables.state).values(id=1, number=0))
+    else:
+        for each in range(number + 1, KNOWN + 1):
+            STEPS[each](connection)
+    for each in range(number + 1, KNOWN + 1):
+        connection.execute(insert(tables.migrations).values(number=each))

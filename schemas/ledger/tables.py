@@ -1,0 +1,284 @@
+"""The ledger's tables: what is true.
+
+    streams ---< stream_versions                    declarations, every version ever registered
+       |  \\
+       |   ---< views ---> versions ---< version_references >--- references_
+       |                      |
+       |                      | by id
+       |                      v
+       |    folded_sets ---< folded_versions        each distinct set of folded versions, once
+       |       ^
+       |       | folded
+       ---< epochs ---< ranges                      one row per epoch; one per partition it moved
+       |
+       ---< files                                   what an epoch wrote; readers read nothing else
+
+    leases                                          who may write what, under which token
+    state                                           one row: the number of the last transaction
+    migrations                                      one row per migration that was applied
+
+Every transaction that writes adds 1 to `state.number`; a column that ends in `_state` holds such a
+number. A file that leaves keeps its row until it is removed from the disk: `removed_state` says
+when it stopped counting. Rows of `epochs` and `ranges` never change. Later migrations add tables
+and columns that may be NULL or have a default; none changes what a column means.
+"""
+
+from __future__ import annotations
+
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    MetaData,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from schemas.ledger.instant import Instant
+
+metadata = MetaData()
+
+# SQLite numbers rows by itself only where the type is spelled INTEGER, which is 64 bits wide there
+Number = BigInteger().with_variant(Integer, "sqlite")
+
+migrations = Table(
+    "migrations",
+    metadata,
+    # The migration that was applied; the largest one is the ledger's own number.
+    Column("number", Integer, primary_key=True, autoincrement=False),
+)
+
+state = Table(
+    "state",
+    metadata,
+    # Always 1: there is one row.
+    Column("id", Integer, CheckConstraint("id = 1"), primary_key=True, autoincrement=False),
+    # How many transactions have written so far.
+    Column("number", BigInteger, nullable=False),
+)
+
+leases = Table(
+    "leases",
+    metadata,
+    # What may be written under it, such as `stream/flights`.
+    Column("name", Text, primary_key=True),
+    # Grows each time that the lease is taken and never goes back, so the row is never removed.
+    Column("token", BigInteger, nullable=False),
+    # The machine of the holder; NULL where nobody holds it.
+    Column("host", Text),
+    # The process of the holder on that machine.
+    Column("pid", BigInteger),
+    # When that process started (seconds since 1970), as process ids come again.
+    Column("started", Double),
+    # When the holder stops holding unless it renews.
+    Column("expires", Instant),
+)
+
+streams = Table(
+    "streams",
+    metadata,
+    # The name it was declared under.
+    Column("name", Text, primary_key=True),
+    # The Kafka topic that it reads.
+    Column("topic", Text, nullable=False),
+    # The id that Kafka gave the topic, recorded at first sight; another one is another topic.
+    Column("topic_id", Text),
+    # The version that accepts events now.
+    Column("version", Text, nullable=False),
+)
+
+stream_versions = Table(
+    "stream_versions",
+    metadata,
+    # The stream it is a version of.
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # The hash of its meaning.
+    Column("id", Text, primary_key=True),
+    # Its `CREATE STREAM`, as it was written.
+    Column("definition", Text, nullable=False),
+    # When it was registered.
+    Column("registered", Instant, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+references_ = Table(
+    "references_",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # The name it was declared under.
+    Column("name", Text, nullable=False),
+    # Of its content, which the file under the data root must have.
+    Column("sha256", Text, nullable=False),
+    # Its `CREATE TABLE`, as it was written.
+    Column("definition", Text, nullable=False),
+    # Where its content lies, relative to the data root.
+    Column("file", Text, nullable=False),
+    # The size of its content; NULL where it was not told.
+    Column("bytes", BigInteger),
+    UniqueConstraint("name", "sha256", "definition"),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    # The view it is a version of.
+    Column("view", Text, primary_key=True),
+    # The hash of its meaning; what epochs, segments and runs call it by.
+    Column("id", Text, primary_key=True),
+    # The stream whose events it counts.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # Its `CREATE VIEW`, as it was written.
+    Column("definition", Text, nullable=False),
+    # When it was registered.
+    Column("registered", Instant, nullable=False),
+    # The first epoch that carries it; NULL until one does.
+    Column("first_epoch", BigInteger),
+    # The epoch that an error in its own expressions kept it out of; NULL while it is folded.
+    Column("suspended_epoch", BigInteger),
+    # That error, with the event that it was met at.
+    Column("suspended_message", Text),
+    # The stream's last epoch when another version took its place; NULL while it is to be folded.
+    Column("retired_epoch", BigInteger),
+    Index("versions_of_stream", "stream", "retired_epoch"),
+    sqlite_with_rowid=False,
+)
+
+version_references = Table(
+    "version_references",
+    metadata,
+    # The view and ...
+    Column("view", Text, primary_key=True),
+    # ... the version of it that joins the reference.
+    Column("version", Text, primary_key=True),
+    # The reference, with the content that the version is about.
+    Column("reference", Number, ForeignKey("references_.id"), primary_key=True),
+    ForeignKeyConstraint(["view", "version"], ["versions.view", "versions.id"]),
+    sqlite_with_rowid=False,
+)
+
+views = Table(
+    "views",
+    metadata,
+    # The name that queries use.
+    Column("name", Text, primary_key=True),
+    # The version that answers.
+    Column("version", Text, nullable=False),
+    ForeignKeyConstraint(["name", "version"], ["versions.view", "versions.id"]),
+)
+
+folded_sets = Table(
+    "folded_sets",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # sha256 of the sorted version ids, by which a set is found again.
+    Column("digest", Text, nullable=False, unique=True),
+)
+
+folded_versions = Table(
+    "folded_versions",
+    metadata,
+    # The set.
+    Column("folded", Number, ForeignKey("folded_sets.id"), primary_key=True),
+    # A version id in it.
+    Column("version", Text, primary_key=True),
+    sqlite_with_rowid=False,
+)
+
+epochs = Table(
+    "epochs",
+    metadata,
+    # The stream.
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # 1, 2, 3, ... without a gap.
+    Column("epoch", BigInteger, primary_key=True),
+    # When it was planned to count, never before that of the epoch before.
+    Column("instant", Instant, nullable=False),
+    # The token of the lease that it was committed under.
+    Column("token", BigInteger, nullable=False),
+    # Made by the writer, so that a repeated commit recognises itself.
+    Column("uuid", Text, nullable=False, unique=True),
+    # The version of the stream that accepted its events.
+    Column("stream_version", Text, nullable=False),
+    # The id of the topic that its ranges belong to; NULL where it was not known.
+    Column("topic_id", Text),
+    # The versions folded in it.
+    Column("folded", Number, ForeignKey("folded_sets.id"), nullable=False),
+    # Events accepted, the duplicates among them included.
+    Column("accepted", BigInteger, nullable=False),
+    # Accepted events whose event id counts already.
+    Column("duplicates", BigInteger, nullable=False),
+    # Events that went to the rejects.
+    Column("rejected", BigInteger, nullable=False),
+    # The position after it, as JSON: `{"0": 12}`.
+    Column("position", Text, nullable=False),
+    # The transaction that committed it.
+    Column("added_state", BigInteger, nullable=False),
+    ForeignKeyConstraint(
+        ["stream", "stream_version"], ["stream_versions.stream", "stream_versions.id"]
+    ),
+    sqlite_with_rowid=False,
+)
+
+ranges = Table(
+    "ranges",
+    metadata,
+    # The stream and ...
+    Column("stream", Text, primary_key=True),
+    # ... the epoch that the range belongs to.
+    Column("epoch", BigInteger, primary_key=True),
+    # The partition of the topic.
+    Column("partition", Integer, primary_key=True),
+    # The first offset in it.
+    Column("start", BigInteger, nullable=False),
+    # The first offset behind it.
+    Column("until", BigInteger, nullable=False),
+    ForeignKeyConstraint(["stream", "epoch"], ["epochs.stream", "epochs.epoch"]),
+    sqlite_with_rowid=False,
+)
+
+files = Table(
+    "files",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # What it is: `segment`.
+    Column("kind", Text, nullable=False),
+    # The stream whose events it holds.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # The first epoch in it and ...
+    Column("from_epoch", BigInteger, nullable=False),
+    # ... the last one, which is in it too.
+    Column("until_epoch", BigInteger, nullable=False),
+    # Where it lies, relative to the data root.
+    Column("path", Text, nullable=False, unique=True),
+    # Of its bytes, lower-case hex.
+    Column("sha256", Text, nullable=False),
+    # Its size.
+    Column("bytes", BigInteger, nullable=False),
+    # Events in it, accepted and rejected.
+    Column("rows", BigInteger, nullable=False),
+    # Accepted events in it, the duplicates among them included.
+    Column("accepted", BigInteger, nullable=False),
+    # Duplicates in it.
+    Column("duplicates", BigInteger, nullable=False),
+    # Rejects in it.
+    Column("rejected", BigInteger, nullable=False),
+    # Whether it lists the event ids that it counts.
+    Column("has_ids", Boolean, nullable=False),
+    # The token of the lease that it was written under.
+    Column("token", BigInteger, nullable=False),
+    # The transaction that named it.
+    Column("added_state", BigInteger, nullable=False),
+    # The transaction that put others in its place; NULL while it counts.
+    Column("removed_state", BigInteger),
+    Index("files_of_epochs", "stream", "kind", "from_epoch"),
+)

@@ -1,0 +1,117 @@
+"""Measure: one aggregate of a view as fold, merge, present.
+
+The law that every measure obeys, for every split of the rows into parts, in any order:
+
+    present(merge(fold(part), fold(part), ...)) == the aggregate over all rows
+
+`merge` is associative and commutative, and the fold of no rows is its identity. For an exact
+measure `==` is equality; an approximate one is within its bound and identical to the bit for every
+split. `tests/laws/test_measures.py` applies this to each entry of `schemas.measures.ALL`.
+
+The shape (prepare, associative plus, present) is that of Algebird's `Aggregator`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+Merge = Literal["sum", "min", "max"]
+Exactness = Literal["exact", "reproducible", "approximate"]
+
+
+class RefusedCall(Exception):
+    """An aggregate that cannot promise the law with these arguments; the text says why and what
+    to write instead."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """An aggregate as a view calls it: the SQL and DuckDB types of its arguments, the condition of
+    its FILTER, and the type that DuckDB gives its result."""
+
+    function: str
+    arguments: tuple[str, ...]
+    types: tuple[str, ...]
+    where: str | None
+    distinct: bool
+    result: str
+
+
+@dataclass(frozen=True)
+class Partial:
+    """One mergeable value: a column. `fold` is an aggregate over rows of events."""
+
+    kind: str
+    type: str
+    fold: str
+    merge: Merge
+
+
+@dataclass(frozen=True)
+class Bucket:
+    """A column that divides a group further in a wide table; `sql` is over `_value`."""
+
+    name: str
+    type: str
+    sql: str
+
+
+@dataclass(frozen=True)
+class Wide:
+    """A table of its own beside the view's core: rows (group keys, buckets, values).
+
+    `value` is computed once per row of events for which `where` is true and is called `_value` in
+    the buckets and the folds; `finish` is an aggregate over the rows of one group, of type
+    `finish_type`.
+    """
+
+    kind: str
+    value: str
+    where: str
+    buckets: tuple[Bucket, ...]
+    values: tuple[Partial, ...]
+    finish: str
+    finish_type: str
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a call is compiled to. `present` is SQL in which {0}, {1}, ... stand for the columns of
+    `partials` and {finished} for the value of `wide`; any of them may be NULL."""
+
+    partials: tuple[Partial, ...]
+    present: str
+    wide: Wide | None = None
+
+
+@dataclass(frozen=True)
+class Aggregate:
+    """An aggregate function that views may call.
+
+    `meaning` enters the version of every view that uses it, and is raised whenever the same call
+    would give another answer than before. `bound` says how far an answer may be off.
+    """
+
+    name: str
+    meaning: int
+    exactness: Exactness
+    bound: str
+    build: Callable[[Call], Measure]
+
+
+def filtered(aggregate: str, where: str | None) -> str:
+    """An aggregate with the call's own FILTER."""
+    return f"{aggregate} FILTER (WHERE {where})" if where else aggregate
+
+
+def one_argument(call: Call) -> tuple[str, str]:
+    """SQL and type of the only argument; anything else is refused."""
+    if call.distinct:
+        message = f"{call.function}(DISTINCT ...) is not a measure; leave out DISTINCT"
+        raise RefusedCall(message)
+    if len(call.arguments) != 1:
+        message = f"{call.function} must have one argument; got {len(call.arguments)}"
+        raise RefusedCall(message)
+    return call.arguments[0], call.types[0]

@@ -1,0 +1,128 @@
+"""What the ledger has registered, compiled: the only definitions that a running layer goes by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from schemas import definitions, version
+from schemas.compile import CompiledStream, CompiledView, compile_reference, compile_stream
+from schemas.definitions import Definitions
+from schemas.errors import DefinitionError, VersionOfAnotherRelease
+from schemas.language import parser
+from schemas.ledger import versions
+from schemas.ledger.connect import Ledger
+from schemas.ledger.versions import ReferenceRow, StreamRow, ViewRow
+from schemas.project import Project, compiled_view
+from schemas.storage import DataRoot
+from schemas.stored_file import StoredFile
+
+
+@dataclass(frozen=True)
+class StreamPlan:
+    """A registered stream with its views: those to fold, and the names of suspended ones."""
+
+    stream: CompiledStream
+    topic: str
+    partitions: int
+    dedup_within: timedelta
+    views: tuple[CompiledView, ...]
+    suspended: tuple[str, ...]
+
+
+def rows(project: Project, root: DataRoot) -> tuple[list[StreamRow], list[ViewRow]]:
+    """What to register for a project; copies the files of references into the state."""
+    streams = [
+        StreamRow(stream.name, stream.topic, version.of_stream(stream), stream.statement.text)
+        for stream in project.definitions.streams.values()
+    ]
+    views = []
+    for compiled in project.views():
+        view = project.definitions.views[compiled.name.lower()]
+        pinned = tuple(
+            ReferenceRow(
+                reference.name,
+                reference.file.sha256,
+                project.definitions.references[reference.name.lower()].statement.text,
+                reference.file.bytes,
+            )
+            for reference in compiled.references
+        )
+        text = view.statement.text
+        views.append(ViewRow(compiled.name, compiled.version, compiled.stream, text, pinned))
+    for content in project.contents.values():
+        root.put("references", content.file.sha256, content.data)
+    return streams, views
+
+
+def plans(ledger: Ledger) -> dict[str, StreamPlan]:
+    """Every registered stream by name.
+
+    Raises VersionOfAnotherRelease where a registered definition no longer means what it meant when
+    it was registered.
+    """
+    found = {}
+    for stream in versions.streams(ledger):
+        views = versions.views(ledger, stream.name)
+        found[stream.name] = _plan(stream, views)
+    return found
+
+
+def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
+    own = _read([row.definition])
+    stream = next(iter(own.streams.values()))
+    _same("stream", row.name, row.version, version.of_stream(stream))
+    return StreamPlan(
+        stream=compile_stream(stream, row.version),
+        topic=stream.topic,
+        partitions=stream.partitions,
+        dedup_within=stream.dedup_within,
+        views=tuple(_view(row, view) for view in views if view.suspended_epoch is None),
+        suspended=tuple(view.name for view in views if view.suspended_epoch is not None),
+    )
+
+
+def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:
+    """A registered view, suspended or not."""
+    return _view(stream, row)
+
+
+def _view(stream: StreamRow, row: ViewRow) -> CompiledView:
+    texts = [stream.definition, row.definition, *(ref.definition for ref in row.references)]
+    found = _read(texts)
+    view = found.views[row.name.lower()]
+    pinned = {reference.name.lower(): reference for reference in row.references}
+    references = [
+        compile_reference(
+            found.references[name.lower()],
+            StoredFile(
+                pinned[name.lower()].file,
+                pinned[name.lower()].sha256,
+                pinned[name.lower()].bytes or 0,
+            ),
+        )
+        for name in view.references
+    ]
+    hashes = {name: reference.sha256 for name, reference in pinned.items()}
+    compiled = compiled_view(view, found, hashes, references)
+    _same("view", row.name, row.version, compiled.version)
+    return compiled
+
+
+def _read(texts: Iterable[str]) -> Definitions:
+    statements = []
+    for text in dict.fromkeys(texts):
+        parsed, problems = parser.parse("ledger", text)
+        if problems:
+            raise DefinitionError(problems)
+        statements += parsed
+    found, problems = definitions.read(statements)
+    if problems:
+        raise DefinitionError(problems)
+    return found
+
+
+def _same(kind: str, name: str, registered: str, now: str) -> None:
+    if registered != now:
+        raise VersionOfAnotherRelease(kind, name, registered, now)

@@ -1,0 +1,105 @@
+"""The data root: files that are written once, durable before anybody can see them, and checked
+whenever they are read (invariant 5).
+
+A file is written beside its place under a name that nobody reads, fsynced, linked to its own name
+(which fails if there is one: nothing is ever overwritten), and then its folder is fsynced. So a
+name that can be seen has its whole content, and a `put` that returned survives a loss of power.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from pathlib import Path
+
+from schemas.errors import DamagedFile, FileTaken, PathOutsideRoot
+from schemas.stored_file import StoredFile
+
+UNFINISHED = ".part"  # ends the hidden name `.<name>.<uuid>.part` that a file is written under
+
+
+class DataRoot:
+    """A folder that holds data files. Pickles as its path, so it travels into Spark tasks."""
+
+    def __init__(self, root: Path | str) -> None:
+        self._root = Path(root).absolute()
+        self._durable: set[Path] = set()  # folders whose way from the root was fsynced
+
+    def __reduce__(self) -> tuple[type[DataRoot], tuple[str]]:
+        return DataRoot, (str(self._root),)
+
+    def put(self, folder: str, name: str, data: bytes) -> StoredFile:
+        """Write a file that did not exist; durable and visible when this returns.
+
+        `folder` is relative to the root and is made if it is missing; `name` is one the caller
+        made unique. A file that is there already with the same bytes is left as it is;
+        with others `FileTaken` is raised. An `OSError` (no space, a failed fsync) means that the
+        file counts as not written: try again under another name.
+        """
+        stored = StoredFile.of(f"{folder}/{name}", data)
+        final = self.local(stored.path)
+        self._make(final.parent)
+        hidden = final.with_name(f".{name}.{uuid.uuid4().hex}{UNFINISHED}")
+        try:
+            with hidden.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self._link(hidden, final, stored)
+        finally:
+            hidden.unlink(missing_ok=True)
+        fsync_folder(final.parent)
+        return stored
+
+    def get(self, file: StoredFile) -> bytes:
+        """The bytes of a file, exactly those that were written; else `DamagedFile`."""
+        try:
+            data = self.local(file.path).read_bytes()
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise DamagedFile(file.path, str(file), "no file") from error
+        found = StoredFile.of(file.path, data)
+        if found != file:
+            raise DamagedFile(file.path, str(file), str(found))
+        return data
+
+    def local(self, path: str) -> Path:
+        """Where a file lies on this machine; raises `PathOutsideRoot`."""
+        parts = path.split("/")
+        if any(part in ("", ".", "..") or "\0" in part for part in parts):
+            raise PathOutsideRoot(path)
+        return self._root.joinpath(*parts)
+
+    def _link(self, hidden: Path, final: Path, stored: StoredFile) -> None:
+        try:
+            os.link(hidden, final)
+        except FileExistsError:
+            if StoredFile.of(stored.path, final.read_bytes()) != stored:
+                raise FileTaken(stored.path) from None
+
+    def _make(self, folder: Path) -> None:
+        """Make a folder and its parents, durable too."""
+        if folder in self._durable and folder.is_dir():
+            return
+        top = self._root if self._root.is_dir() else self._root.parent
+        folder.mkdir(parents=True, exist_ok=True)
+        above = folder
+        while above != top:
+            above = above.parent
+            fsync_folder(above)
+        self._durable.add(folder)
+
+
+def unfinished(name: str) -> str | None:
+    """The name that a hidden file was written for, as a killed `put` leaves it; else None."""
+    if not (name.startswith(".") and name.endswith(UNFINISHED)):
+        return None
+    return name[1:].removesuffix(UNFINISHED).rpartition(".")[0]
+
+
+def fsync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,88 @@
+"""Version: the hash of a definition and of everything that its meaning depends on.
+
+Formatting, comments, schedules and releases are not in it; the numbers that measures and compile
+passes raise when they change their meaning are, and so is what the engine's `hash()` and time zones
+say of fixed values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+
+from schemas.compile import PASSES
+from schemas.compile.parse import named
+from schemas.language.reference import Reference
+from schemas.language.stream import Stream
+from schemas.language.table import Column
+from schemas.language.view import View
+from schemas.measures import ALL
+
+# hexadecimal digits that stand for a version wherever it is shown
+LENGTH = 16
+
+
+def of_stream(stream: Stream) -> str:
+    """Of what decides which events of a topic are accepted, as what, and which count."""
+    columns = stream.columns
+    return _hash(
+        [
+            "stream",
+            stream.name.lower(),
+            [stream.topic, stream.format, stream.null, stream.dedup_within.total_seconds()],
+            [_column(column) for column in columns.columns],
+            [check.sql for check in columns.checks],
+            columns.key,
+        ]
+    )
+
+
+def of_view(
+    view: View,
+    stream: Stream,
+    references: Mapping[str, Reference],
+    contents: Mapping[str, str],
+    probe: str,
+) -> str:
+    """Of a view. `contents` gives the sha256 of each reference's file by name, `probe` is the
+    engine's."""
+    return _hash(
+        [
+            "view",
+            view.name.lower(),
+            stream.name.lower(),
+            view.meaning(),
+            [stream.format, stream.null],
+            [_column(column) for column in _used(view, stream)],
+            [_reference(references[name], contents[name]) for name in view.references],
+            [[call.function, ALL[call.function].meaning] for call in view.calls],
+            [[step.__name__, step.MEANING] for step in PASSES],
+            probe,
+        ]
+    )
+
+
+def _used(view: View, stream: Stream) -> list[Column]:
+    """The stream's columns that a view names, and those that their expressions read."""
+    names = {name.lower() for name in view.columns}
+    while True:
+        used = [column for column in stream.columns.columns if column.name.lower() in names]
+        more = set().union(*(named(column) for column in used if column.generated)) - names
+        if not more:
+            return used
+        names |= more
+
+
+def _column(column: Column) -> list[object]:
+    return [column.name, column.type, column.not_null, column.generated]
+
+
+def _reference(reference: Reference, sha256: str) -> list[object]:
+    columns = [_column(column) for column in reference.columns.columns]
+    return [reference.name.lower(), columns, reference.columns.key, reference.null, sha256]
+
+
+def _hash(facts: list[object]) -> str:
+    text = json.dumps(facts, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:LENGTH]

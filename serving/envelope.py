@@ -1,0 +1,144 @@
+"""One answer shape and one error shape, whatever was asked (tests/api/test_error_shape.py)."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import duckdb
+
+from schemas.errors import EverviewError
+from serving.coverage import Coverage
+
+MESSAGE_CHARACTERS = 1000
+
+
+class Code(StrEnum):
+    """What can be wrong with a request; clients see these words."""
+
+    BAD_REQUEST = "bad_request"  # fields, parameters, encoding
+    BAD_SQL = "bad_sql"  # DuckDB refuses the statement, or it fails while it runs
+    REFUSED = "refused"  # understood, and not allowed
+    FOREIGN = "foreign"  # from another page, or under a name that is not this server's
+    NOT_FOUND = "not_found"
+    UNKNOWN_VIEW = "unknown_view"
+    METHOD_NOT_ALLOWED = "method_not_allowed"
+    DEADLINE = "deadline"
+    TOO_LARGE = "too_large"
+    MEDIA_TYPE = "media_type"
+    QUEUE_FULL = "queue_full"
+    INTERNAL = "internal"
+    NOT_READY = "not_ready"
+
+
+STATUSES: Mapping[Code, int] = {
+    Code.BAD_REQUEST: 400,
+    Code.BAD_SQL: 400,
+    Code.REFUSED: 403,
+    Code.FOREIGN: 403,
+    Code.NOT_FOUND: 404,
+    Code.UNKNOWN_VIEW: 404,
+    Code.METHOD_NOT_ALLOWED: 405,
+    Code.DEADLINE: 408,
+    Code.TOO_LARGE: 413,
+    Code.MEDIA_TYPE: 415,
+    Code.QUEUE_FULL: 429,
+    Code.INTERNAL: 500,
+    Code.NOT_READY: 503,
+}
+
+
+class RequestError(EverviewError):
+    """A request that gets no answer: why, and the place in its SQL if it has one."""
+
+    def __init__(self, code: Code, message: str, place: tuple[int, int] | None = None) -> None:
+        self.code, self.status = code, STATUSES[code]
+        self.message = shortened(message)
+        self.line = place[0] if place else None  # both from 1, in characters
+        self.column = place[1] if place else None
+        super().__init__(message)
+
+    def body(self) -> bytes:
+        """`{"error": {"code", "message", "line", "column"}}`; line and column may be null."""
+        error = {
+            "code": self.code,
+            "message": self.message,
+            "line": self.line,
+            "column": self.column,
+        }
+        return json.dumps({"error": error}).encode()
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A result in the form that was asked for, and what it covers."""
+
+    body: bytes
+    media_type: str
+    row_count: int
+    truncated: bool
+    coverage: tuple[Coverage, ...]
+
+    def headers(self) -> dict[str, str]:
+        """The coverage of a body that has no place for it; ASCII, as headers must be."""
+        return {
+            "Everview-Coverage": json.dumps([each.json() for each in self.coverage]),
+            "Everview-Row-Count": str(self.row_count),
+            "Everview-Truncated": json.dumps(self.truncated),
+        }
+
+
+def answer_body(
+    columns: Sequence[tuple[str, str]],
+    rows: Sequence[Sequence[Any]],
+    truncated: bool,
+    elapsed_ms: float,
+    coverage: Sequence[Coverage],
+) -> bytes:
+    """The JSON answer. `rows` hold JSON values; always valid JSON, as NaN is refused here."""
+    answer = {
+        "columns": [{"name": name, "type": type_name} for name, type_name in columns],
+        "rows": rows,
+        "row_count": len(rows),
+        "truncated": truncated,
+        "elapsed_ms": elapsed_ms,
+        "coverage": [each.json() for each in coverage],
+    }
+    return json.dumps(answer, allow_nan=False, separators=(", ", ": ")).encode()
+
+
+def shortened(message: str) -> str:
+    """At most `MESSAGE_CHARACTERS`, all of them printable or line breaks."""
+    clean = "".join(
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in message
+    )
+    if len(clean) <= MESSAGE_CHARACTERS:
+        return clean
+    return clean[: MESSAGE_CHARACTERS - 4] + " ..."
+
+
+def place(sql: str, offset: int) -> tuple[int, int]:
+    """Line and column, from 1, of a byte offset in the UTF-8 form of a statement."""
+    before = sql.encode()[:offset].decode(errors="ignore")
+    return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
+
+
+def from_engine(error: duckdb.Error, sql: str) -> RequestError:
+    """DuckDB's error as ours. Under `errors_as_json` places are facts, not text."""
+    _, brace, rest = str(error).partition("{")
+    try:
+        facts = json.loads(brace + rest)
+    except ValueError:
+        facts = {"exception_message": str(error)}
+    message = str(facts.get("exception_message", error))
+    if isinstance(error, duckdb.InterruptException):
+        return RequestError(Code.DEADLINE, "statement must end before its deadline; it was stopped")
+    if isinstance(error, duckdb.OutOfMemoryException):
+        return RequestError(Code.TOO_LARGE, f"statement needs more memory than there is: {message}")
+    position = facts.get("position")
+    return RequestError(
+        Code.BAD_SQL, message, None if position is None else place(sql, int(position))
+    )

@@ -1,0 +1,220 @@
+"""What a client's statement may be: the gates before DuckDB runs it, cheapest first.
+
+1. size and valid text
+2. exactly one statement of type SELECT, by DuckDB's own parser
+3. every query, relation and function in the parsed tree is one of those listed here
+
+What is not understood is refused. Relation names are not judged here: they are handed on, and the
+caller refuses those that are no views of the state that the statement runs on.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import duckdb
+
+from serving.envelope import Code, RequestError, from_engine, place
+
+SQL_BYTES = 64 * 1024
+
+QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
+RELATIONS = frozenset(
+    {
+        "BASE_TABLE",
+        "SUBQUERY",
+        "JOIN",
+        "TABLE_FUNCTION",
+        "EXPRESSION_LIST",
+        "EMPTY",
+        "PIVOT",
+        "SHOW_REF",
+    }
+)
+MODIFIERS = frozenset(
+    {
+        "DISTINCT_MODIFIER",
+        "LIMIT_MODIFIER",
+        "LIMIT_PERCENT_MODIFIER",
+        "ORDER_MODIFIER",
+        "ORDER_DEFAULT",
+        "ASCENDING",
+        "DESCENDING",
+    }
+)
+TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
+SHOWN = frozenset({"DESCRIBE", "SUMMARY"})
+SHOW_TABLES = '"tables"'
+
+# Scalar functions that look at the machine, or wait. The place for an allow-list: `_function`.
+FUNCTIONS_REFUSED = frozenset(
+    {
+        "current_setting",
+        "getenv",
+        "getvariable",
+        "nextval",
+        "currval",
+        "query",
+        "query_table",
+        "set_config",
+        "sleep_ms",
+        "write_log",
+    }
+)
+NO_PLACE = 2**64 - 1
+_PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+
+
+@dataclass(frozen=True)
+class Relation:
+    """A name that a statement reads from, and that no CTE of its own defines."""
+
+    path: tuple[str, ...]  # catalog and schema before the name, where they were written
+    place: tuple[int, int] | None
+
+    @property
+    def name(self) -> str:
+        return ".".join(self.path)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """A statement that passed, and the relations that it reads."""
+
+    sql: str
+    relations: tuple[Relation, ...]
+
+
+def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
+    """The statement, or a `RequestError` that says what is wrong with it. Runs nothing of it."""
+    _check_text(sql)
+    _check_one_select(connection, sql)
+    walk = _Walk(sql)
+    return Statement(sql, tuple(walk.relations(_parsed(connection, sql))))
+
+
+def _check_text(sql: str) -> None:
+    try:
+        size = len(sql.encode())
+    except UnicodeEncodeError as error:
+        message = "SQL must be valid Unicode; got a lone surrogate"
+        raise RequestError(Code.BAD_REQUEST, message) from error
+    if "\0" in sql:
+        message = "SQL must be text; got a NUL character"
+        raise RequestError(Code.BAD_REQUEST, message)
+    if size > SQL_BYTES:
+        message = f"SQL must have at most {SQL_BYTES} bytes; got {size}"
+        raise RequestError(Code.TOO_LARGE, message)
+
+
+def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+    try:
+        statements = connection.extract_statements(sql)
+    except duckdb.Error as error:
+        raise from_engine(error, sql) from error
+    if len(statements) != 1:
+        message = f"request must hold one statement; got {len(statements)}"
+        raise RequestError(Code.BAD_REQUEST, message)
+    if statements[0].type != duckdb.StatementType.SELECT:
+        message = f"statement must be a SELECT; got {statements[0].type.name}. Nothing was run"
+        raise RequestError(Code.REFUSED, message)
+
+
+def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Mapping[str, Any]:
+    ((text,),) = connection.execute("SELECT json_serialize_sql($sql)", {"sql": sql}).fetchall()
+    try:
+        tree: Mapping[str, Any] = json.loads(text)
+    except RecursionError as error:
+        message = "statement is nested too deep"
+        raise RequestError(Code.BAD_REQUEST, message) from error
+    if tree["error"]:
+        message = f"statement must be a plain SELECT; got one that is not: {tree['error_message']}"
+        raise RequestError(Code.REFUSED, message)
+    return tree
+
+
+class _Walk:
+    """A walk over DuckDB's own tree, with a stack of its own as trees may be deep.
+
+    A CTE's name is known in the CTEs after it and in the query itself; in its own body only on the
+    recursive side. Where one could doubt, a name is taken for a relation and not for a CTE.
+    """
+
+    def __init__(self, sql: str) -> None:
+        self._sql = sql
+
+    def relations(self, tree: Mapping[str, Any]) -> Iterator[Relation]:
+        todo: list[tuple[Any, frozenset[str]]] = [(tree["statements"], frozenset())]
+        while todo:
+            node, known = todo.pop()
+            if isinstance(node, list):
+                todo.extend((each, known) for each in reversed(node))
+            elif isinstance(node, dict):
+                yield from self._relation(node, known)
+                todo.extend(reversed(list(self._inside(node, known))))
+
+    def _relation(self, node: Mapping[str, Any], known: frozenset[str]) -> Iterator[Relation]:
+        kind = node.get("type")
+        if "class" in node:
+            if node["class"] == "FUNCTION":
+                self._function(node)
+        elif kind == "BASE_TABLE":
+            path = tuple(node["qualified_name"]["path"])
+            if len(path) != 1 or path[0].lower() not in known:
+                yield Relation(path, self._place(node))
+        elif kind == "TABLE_FUNCTION":
+            self._table_function(node)
+        elif kind == "SHOW_REF":
+            self._show(node)
+        elif isinstance(kind, str) and kind not in QUERIES | RELATIONS | MODIFIERS:
+            self._refuse(f"{kind.removesuffix('_NODE').replace('_', ' ').lower()}", node)
+
+    def _inside(
+        self, node: Mapping[str, Any], known: frozenset[str]
+    ) -> Iterator[tuple[Any, frozenset[str]]]:
+        if "cte_map" in node:
+            for entry in node["cte_map"]["map"]:
+                yield entry["value"], known
+                known = known | {self._cte(entry["key"])}
+        for key, value in node.items():
+            if key == "cte_map":
+                continue
+            if key == "right" and node.get("type") == "RECURSIVE_CTE_NODE":
+                yield value, known | {self._cte(node["cte_name"])}
+            else:
+                yield value, known
+
+    def _cte(self, name: str) -> str:
+        if not _PLAIN.fullmatch(name):
+            message = f"name of a WITH query must be letters, digits and _; got {name!r}"
+            raise RequestError(Code.REFUSED, message)
+        return name.lower()
+
+    def _function(self, node: Mapping[str, Any]) -> None:
+        if node["function_name"].lower() in FUNCTIONS_REFUSED:
+            self._refuse(f"function {node['function_name']!r}", node)
+
+    def _table_function(self, node: Mapping[str, Any]) -> None:
+        function = node["function"]
+        name = function.get("function_name", "")
+        path = function.get("qualified_name", {}).get("path", [])
+        if function["class"] != "FUNCTION" or len(path) != 1 or name.lower() not in TABLE_FUNCTIONS:
+            self._refuse(f"table function {name!r}", node)
+
+    def _show(self, node: Mapping[str, Any]) -> None:
+        if node["show_type"] in SHOWN and node["query"]:
+            return
+        if node["table_name"] != SHOW_TABLES or node["catalog_name"] or node["schema_name"]:
+            self._refuse(f"SHOW {node['table_name']}", node)
+
+    def _place(self, node: Mapping[str, Any]) -> tuple[int, int] | None:
+        offset = node.get("query_location", NO_PLACE)
+        return None if offset == NO_PLACE else place(self._sql, offset)
+
+    def _refuse(self, what: str, node: Mapping[str, Any]) -> None:
+        message = f"{what} is not allowed here; a statement reads views. Nothing was run"
+        raise RequestError(Code.REFUSED, message, self._place(node))

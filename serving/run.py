@@ -1,0 +1,193 @@
+"""`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0]`: the serving layer.
+
+Answers `/healthz` at once; waits, not ready, while there is no ledger or no stream. SIGTERM and
+SIGINT end it with exit code 0, a second one at once. Exit code 1: the follower died, or the address
+cannot be had; 2: bad use.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import ipaddress
+import json
+import logging
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from types import FrameType
+
+import uvicorn
+
+from schemas.ledger.connect import open_ledger
+from schemas.storage import DataRoot
+from serving.api import application
+from serving.coverage import iso
+from serving.follow import Follower
+from serving.front import Front
+from serving.neighbours import LOOPBACK
+from serving.tables import Tables
+
+REPORT_SECONDS = 0.5
+FOLLOWER_END_SECONDS = 1.0
+
+log = logging.getLogger("serving")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        listening = socket.create_server((options.host, options.port), family=_family(options.host))
+    except OSError as error:
+        log.error("cannot listen on %s:%s: %s", options.host, options.port, error.strerror)
+        return 1
+    with listening:
+        return Serving(options.state, listening, _hosts(options.host)).run()
+
+
+class Serving:
+    """The process: a follower's thread, and the loop that answers."""
+
+    def __init__(self, state: Path, listening: socket.socket, hosts: frozenset[str] | None) -> None:
+        self._listening = listening
+        self._report_path = state / "run" / "serving.json"
+        self._url = _url(listening)
+        self._stop = threading.Event()
+        self._tables = Tables()
+        self._follower = Follower(lambda: open_ledger(state), DataRoot(state), self._tables)
+        self._front = Front(self._tables, self._follower, time.monotonic)
+        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._failed = False
+        self._server = uvicorn.Server(
+            uvicorn.Config(
+                application(self._front, hosts),
+                lifespan="off",
+                access_log=False,
+                log_level="warning",
+                timeout_graceful_shutdown=1,
+                h11_max_incomplete_event_size=64 * 1024,
+            )
+        )
+
+    def run(self) -> int:
+        self._report("starting")
+        log.info("serving answers at %s", self._url)
+        self._thread.start()
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._stop.set()
+            self._front.close()
+            self._thread.join(FOLLOWER_END_SECONDS)
+            self._report("failed" if self._failed else "stopped")
+        return 1 if self._failed else 0
+
+    async def _serve(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._end)
+        reporting = asyncio.create_task(self._reporting())
+        await self._server._serve([self._listening])  # `serve` would end the process by the signal
+        reporting.cancel()
+
+    def _follow(self) -> None:
+        try:
+            self._follower.run(self._stop, time.monotonic)
+        finally:
+            self._failed = not self._stop.is_set()
+            self._server.should_exit = True
+
+    async def _reporting(self) -> None:
+        """Says what the server waits for, once for each reason, and writes its report."""
+        last: tuple[str, ...] | None = None
+        while True:
+            reasons = tuple(self._follower.unready(time.monotonic()))
+            if reasons != last:
+                log.info("%s", "; ".join(reasons) or "ready")
+                self._report("starting" if reasons else "running")
+                last = reasons
+            await asyncio.sleep(REPORT_SECONDS)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        if self._server.should_exit:
+            self._server.force_exit = True
+        self._server.should_exit = True
+        self._loop.call_soon_threadsafe(self._front.close)
+
+    def _report(self, state: str) -> None:
+        """Replace `<state>/run/serving.json` whole."""
+        report = {
+            "pid": os.getpid(),
+            "state": state,
+            "http": self._url,
+            "at": iso(datetime.now(UTC)),
+        }
+        self._report_path.parent.mkdir(parents=True, exist_ok=True)
+        aside = self._report_path.with_name(f".{self._report_path.name}.{os.getpid()}")
+        aside.write_text(json.dumps(report) + "\n")
+        aside.replace(self._report_path)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="serving.run", description="Answer SQL over the views.")
+    parser.add_argument("--state", type=Path, required=True, help="the state folder")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
+    parser.add_argument("--port", type=int, default=0, help="0 finds a free one")
+    parser.add_argument(
+        "--insecure-listen",
+        action="store_true",
+        help="allow an address that others reach: anybody may then ask anything",
+    )
+    options = parser.parse_args(arguments)
+    if not _loopback(options.host):
+        if not options.insecure_listen:
+            parser.error(
+                f"--host must be a loopback address; got {options.host!r}, which others can reach, "
+                "and there is no authentication. Add --insecure-listen to do it all the same"
+            )
+        sys.stderr.write(
+            f"WARNING: listening on {options.host}: ANYBODY who reaches it may ask ANYTHING\n"
+        )
+    if not 0 <= options.port < 2**16:
+        parser.error(f"--port must be from 0 to 65535; got {options.port}")
+    return options
+
+
+def _loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _hosts(host: str) -> frozenset[str] | None:
+    """Names that requests may use; any, where others are meant to reach the server."""
+    return LOOPBACK | {_bracketed(host)} if _loopback(host) else None
+
+
+def _family(host: str) -> socket.AddressFamily:
+    return socket.AF_INET6 if ":" in host else socket.AF_INET
+
+
+def _url(listening: socket.socket) -> str:
+    host, port = listening.getsockname()[:2]
+    return f"http://{_bracketed(host)}:{port}"
+
+
+def _bracketed(host: str) -> str:
+    return f"[{host}]" if ":" in host else host
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # a thread deep in a query or a round of epochs holds nothing worth waiting for

@@ -1,0 +1,204 @@
+"""A view's merged partials in memory, kept merged as epochs arrive, and presented under its name.
+
+    <view>.core      keys | core values | finished columns     one row per group: what is presented
+    <view>.<wide>    keys | buckets | values                   one table per wide measure
+
+The partials are the record (invariant 7). A finished column is made again from them for every group
+that an epoch touches; it can be thrown away at any time. Every aggregate here was emitted by
+`schemas.compile`; what is composed around it only chooses rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from string import Template
+
+import duckdb
+import pyarrow as pa
+
+from schemas.compile import CompiledView, PartialTable
+from schemas.compile.sql import name, names
+from serving.coverage import SCHEMA
+
+DELTA = "delta"  # partial rows that arrive, registered while they are merged
+SPARE_ROWS = 20_000
+
+# rows of a table that share keys with the delta
+_TOUCHED = Template("SELECT $columns FROM $table t SEMI JOIN delta d ON $match")
+_ALL = Template("SELECT $columns FROM $table t")
+_SOURCE = Template("(SELECT $columns FROM delta UNION ALL $touched)")
+_FINISHED = Template("SELECT $columns FROM ($merged) m $joins")
+_JOIN = Template("LEFT JOIN ($finished) $alias ON $match")
+_UPSERT = Template(
+    "MERGE INTO $table t USING ($rows) m ON $match "
+    "WHEN MATCHED THEN $change WHEN NOT MATCHED THEN INSERT ($columns) VALUES ($values)"
+)
+_CREATE = Template("CREATE TABLE $table ($columns)")
+_ANEW = Template("CREATE OR REPLACE TABLE $table AS FROM $table")
+_EMPTY = Template("SELECT $columns WHERE false")
+_COUNT = Template("SELECT count(*) FROM $table")
+_PRESENT = Template("CREATE OR REPLACE VIEW main.$view AS $select")
+
+
+class ServedView:
+    """The tables of one version of a view. Every method runs inside the caller's transaction."""
+
+    def __init__(self, view: CompiledView) -> None:
+        self.view = view
+        core, *wide = view.tables
+        finished = [column for finish in view.finishes for column in finish.columns]
+        self._wide = [_Merged(view, table, _upsert_wide(view, table)) for table in wide]
+        self._core = _Merged(view, core, _upsert_core(view, core), finished)
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Empty tables, and the view over them; without keys its one row is there at once."""
+        for table in (*self._wide, self._core):
+            table.create(connection)
+        if not self.view.keys:
+            self.apply(connection, {})
+        source = _table(self.view, self.view.tables[0])
+        select = self.view.present(source)
+        connection.execute(_PRESENT.substitute(view=name(self.view.name), select=select))
+
+    def apply(
+        self, connection: duckdb.DuckDBPyConnection, partials: Mapping[str, pa.Table]
+    ) -> None:
+        """Merge partial rows of any number of epochs, by table name.
+
+        Wide tables come first: the finished columns of the groups in the core rows are made from
+        them. Every group with a wide row has a core row, so the core names all touched groups.
+        """
+        for table in (*self._wide, self._core):
+            rows = partials.get(table.partial.name)
+            if rows is not None or not table.partial.keys:
+                table.apply(connection, rows)
+
+    def drop(self, connection: duckdb.DuckDBPyConnection) -> None:
+        connection.execute(f"DROP VIEW IF EXISTS main.{name(self.view.name)}")
+        for table in (*self._wide, self._core):
+            connection.execute(f"DROP TABLE {table.name}")
+
+
+class _Merged:
+    """One table that is kept merged. Rows that change leave their old values behind, which costs
+    memory and time, so the table is made anew when those outnumber the rows that live by
+    `SPARE_ROWS`."""
+
+    def __init__(
+        self,
+        view: CompiledView,
+        partial: PartialTable,
+        upsert: str,
+        finished: Iterable[tuple[str, str]] = (),
+    ) -> None:
+        self.name = _table(view, partial)
+        self.partial = partial
+        self._own = [*partial.keys, *((column, kind) for column, kind, _ in partial.values)]
+        self._columns = [*self._own, *finished]
+        self._upsert = upsert
+        self._changed = 0
+
+    def create(self, connection: duckdb.DuckDBPyConnection) -> None:
+        columns = ", ".join(f"{name(column)} {kind}" for column, kind in self._columns)
+        connection.execute(_CREATE.substitute(table=self.name, columns=columns))
+
+    def apply(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table | None) -> None:
+        delta = self._nothing(connection) if rows is None else rows
+        connection.register(DELTA, delta)
+        self._changed += _number(connection, self._upsert)
+        connection.unregister(DELTA)
+        if self._changed > SPARE_ROWS:
+            self._make_anew(connection)
+
+    def _make_anew(self, connection: duckdb.DuckDBPyConnection) -> None:
+        live = _number(connection, _COUNT.substitute(table=self.name))
+        if self._changed > live + SPARE_ROWS:
+            connection.execute(_ANEW.substitute(table=self.name))
+            self._changed = 0
+
+    def _nothing(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        columns = ", ".join(f"CAST(NULL AS {kind}) AS {name(column)}" for column, kind in self._own)
+        empty: pa.Table = connection.sql(_EMPTY.substitute(columns=columns)).to_arrow_table()
+        return empty
+
+
+def _upsert_wide(view: CompiledView, table: PartialTable) -> str:
+    """Merged rows of the delta's keys take the place of those that are there."""
+    return _upsert(view, table, table.merge(_source(view, table)), [])
+
+
+def _upsert_core(view: CompiledView, table: PartialTable) -> str:
+    """The same, with the finished columns of the touched groups beside them."""
+    merged = table.merge(_source(view, table))
+    wide = {each.name: each for each in view.tables[1:]}
+    finished = [column for finish in view.finishes for column, _ in finish.columns]
+    joins = [
+        _JOIN.substitute(
+            finished=finish.select(f"({_touched(view, wide[finish.table], keys_of=table)})"),
+            alias=_alias(at),
+            match=_match(table, "m", _alias(at)),
+        )
+        for at, finish in enumerate(view.finishes)
+    ]
+    columns = [f"m.{name(column)}" for column in _own(table)]
+    columns += [
+        f"{_alias(at)}.{name(column)}"
+        for at, finish in enumerate(view.finishes)
+        for column, _ in finish.columns
+    ]
+    rows = _FINISHED.substitute(columns=", ".join(columns), merged=merged, joins=" ".join(joins))
+    return _upsert(view, table, rows, finished)
+
+
+def _upsert(view: CompiledView, table: PartialTable, rows: str, finished: list[str]) -> str:
+    values = [column for column, _, _ in table.values] + finished
+    columns = [*_own(table), *finished]
+    change = ", ".join(f"{name(column)} = m.{name(column)}" for column in values)
+    return _UPSERT.substitute(
+        table=_table(view, table),
+        rows=rows,
+        match=_match(table, "t", "m"),
+        change=f"UPDATE SET {change}" if change else "DO NOTHING",
+        columns=names(columns),
+        values=names(columns, "m."),
+    )
+
+
+def _source(view: CompiledView, table: PartialTable) -> str:
+    """The delta and the rows that share its keys."""
+    touched = _touched(view, table, keys_of=table)
+    return _SOURCE.substitute(columns=names(_own(table)), touched=touched)
+
+
+def _touched(view: CompiledView, table: PartialTable, *, keys_of: PartialTable) -> str:
+    template = _TOUCHED if keys_of.keys else _ALL
+    return template.substitute(
+        columns=names(_own(table), "t."),
+        table=_table(view, table),
+        match=_match(keys_of, "t", "d"),
+    )
+
+
+def _match(table: PartialTable, left: str, right: str) -> str:
+    """Keys match with IS NOT DISTINCT FROM: NULL is a group like any other."""
+    pairs = [
+        f"{left}.{name(key)} IS NOT DISTINCT FROM {right}.{name(key)}" for key, _ in table.keys
+    ]
+    return " AND ".join(pairs) or "true"
+
+
+def _own(table: PartialTable) -> list[str]:
+    return [key for key, _ in table.keys] + [column for column, _, _ in table.values]
+
+
+def _table(view: CompiledView, table: PartialTable) -> str:
+    return f"{SCHEMA}.{name(f'{view.name}.{view.version}.{table.name}')}"
+
+
+def _alias(at: int) -> str:
+    return f"f{at}"
+
+
+def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
+    ((number,),) = connection.execute(statement).fetchall()
+    return int(number)

@@ -1,0 +1,327 @@
+"""The streaming driver: one process, one Spark session, one flow and one lease per stream."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import socket
+import threading
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+import psutil
+from py4j.protocol import Py4JError
+from pyspark.errors import PySparkException
+from pyspark.sql import SparkSession
+from sqlalchemy.exc import SQLAlchemyError
+
+from schemas.errors import (
+    EverviewError,
+    LeaseHeld,
+    LedgerBusy,
+    LedgerMissing,
+    SparkGone,
+)
+from schemas.ledger import versions
+from schemas.ledger.connect import Ledger, open_ledger
+from schemas.ledger.epochs import epochs_after, lease_name
+from schemas.ledger.leases import Holder, Lease, release, renew, take
+from schemas.storage import DataRoot
+from streaming.epoch import PAGE, EpochWriter
+from streaming.flow import Flow, one_line
+from streaming.orphans import remove_orphans
+from streaming.report import Report, State, StreamReport
+from streaming.session import close_session, is_alive, open_session, warm
+from streaming.settings import Settings
+from streaming.topics import Topics
+
+log = logging.getLogger("streaming")
+
+LEDGER_TROUBLE = (LedgerBusy, SQLAlchemyError)  # it may pass; a commit meets it too
+SPARK_ERRORS = (PySparkException, Py4JError, OSError)
+STOP = "stop"  # what a signal handler puts into the inbox
+WAKE = "wake"  # something changed, look again
+
+
+class Driver:
+    """Runs until `inbox` says stop, or until an error that concerns the whole process.
+
+    `inbox` is a SimpleQueue because its `put` may be called in a signal handler.
+    """
+
+    def __init__(
+        self, settings: Settings, now: Callable[[], datetime], inbox: queue.SimpleQueue[str]
+    ) -> None:
+        self._settings, self._now, self._inbox = settings, now, inbox
+        self._root = DataRoot(settings.state)
+        self._holder = this_process()
+        self._stopping = threading.Event()
+        self._ready = threading.Event()  # the session is warm
+        self._ledger: Ledger | None = None
+        self._session: SparkSession | None = None
+        self._fatal: BaseException | None = None
+        self._leases: dict[str, Lease] = {}
+        self._flows: dict[str, Flow] = {}
+        self._cleaners: list[threading.Thread] = []
+        self._state: State = "starting"
+        self._seen_state = -1
+        self._renewed = time.monotonic()
+        self._kept_alive = self._renewed
+        self._waited_for = ""
+        self._starter = threading.Thread(target=self._start_spark, name="spark", daemon=True)
+
+    def run(self) -> int:
+        """The process's exit code."""
+        code = 1
+        try:
+            self._loop()
+            code = 1 if self._fatal is not None or self._failed_once() else 0
+        except EverviewError as error:
+            self._fail(error)
+        finally:
+            self._stop()
+            self._state = "stopped" if code == 0 else "failed"
+            if not isinstance(self._fatal, LeaseHeld):  # else the report is the holder's
+                self._report()
+            if self._ledger is not None:
+                self._ledger.close()
+        return code
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set() and self._fatal is None:
+            self._look()
+            if self._starter.ident is None:
+                self._starter.start()  # after the leases: who must not write starts no JVM
+            self._renew()
+            self._begin_flows()
+            self._keep_alive()
+            self._report()
+            if self._settings.once and self._all_finished():
+                return
+            self._wait()
+
+    def _wait(self) -> None:
+        try:
+            message = self._inbox.get(timeout=self._settings.report_every)
+        except queue.Empty:
+            return
+        if message == STOP:
+            log.info("asked to stop")
+            self._stopping.set()
+
+    def _look(self) -> None:
+        """Open the ledger, and take the lease of each stream that is new in it."""
+        try:
+            ledger = self._opened()
+            state = ledger.state()
+            if state == self._seen_state:
+                return
+            for stream in versions.streams(ledger):
+                if stream.name not in self._leases:
+                    self._leases[stream.name] = self._take(ledger, stream.name)
+            self._seen_state = state
+            if not self._leases:
+                self._waiting_for(f"a stream in the ledger of {str(self._settings.state)!r}")
+        except LedgerMissing as error:
+            if self._settings.once:
+                raise
+            self._waiting_for(str(error))
+        except LEDGER_TROUBLE as error:
+            self._waiting_for(one_line(error))
+
+    def _opened(self) -> Ledger:
+        if self._ledger is None:
+            self._ledger = open_ledger(self._settings.state)
+        return self._ledger
+
+    def _take(self, ledger: Ledger, stream: str) -> Lease:
+        name = lease_name(stream)
+        lease = take(
+            ledger, name, self._holder, self._now(), self._settings.lease_ttl, alive=is_running
+        )
+        log.info("stream %s: lease taken, token %d", stream, lease.token)
+        return lease
+
+    def _renew(self) -> None:
+        if self._ledger is None or time.monotonic() - self._renewed < self._settings.lease_every:
+            return
+        try:
+            for stream, lease in self._leases.items():
+                self._leases[stream] = renew(
+                    self._ledger, lease, self._now(), self._settings.lease_ttl
+                )
+        except LEDGER_TROUBLE as error:
+            log.warning("leases not renewed: %s", one_line(error))
+        self._renewed = time.monotonic()
+
+    def _begin_flows(self) -> None:
+        if self._session is None or self._ledger is None or not self._ready.is_set():
+            if self._session is not None and not is_alive(self._session):
+                self._set_fatal(SparkGone())
+            return
+        if not is_alive(self._session):
+            self._set_fatal(SparkGone())
+            return
+        for stream, lease in self._leases.items():
+            if stream not in self._flows:
+                self._clean(self._ledger, stream, lease.token)
+                self._flows[stream] = self._flow(self._session, self._ledger, stream, lease.token)
+                self._flows[stream].start()
+        started = bool(self._flows) and all(flow.started.is_set() for flow in self._flows.values())
+        if started and self._state == "starting":
+            self._state = "running"
+            log.info("running: %s", ", ".join(sorted(self._flows)))
+
+    def _flow(self, session: SparkSession, ledger: Ledger, stream: str, token: int) -> Flow:
+        settings = self._settings
+        writer = EpochWriter(
+            settings=settings,
+            ledger=ledger,
+            root=self._root,
+            topics=Topics(settings.bootstrap_servers, settings.kafka_answer),
+            stream=stream,
+            token=token,
+            now=self._now,
+            stopping=self._stopping,
+        )
+        return Flow(session, settings, writer, self._set_fatal, self._wake)
+
+    def _clean(self, ledger: Ledger, stream: str, token: int) -> None:
+        """Remove what older drivers left of a stream; it looks at all epochs, so it runs aside."""
+
+        def named() -> list[str]:
+            found, after = [], 0
+            while page := epochs_after(ledger, stream, after, PAGE):
+                found += [each.file.path for epoch in page for each in epoch.segments]
+                after = page[-1].epoch
+            return found
+
+        def remove() -> None:
+            try:
+                gone = remove_orphans(self._root, stream, token, named)
+            except (EverviewError, SQLAlchemyError, OSError) as error:
+                log.warning("stream %s: segments not cleaned: %s", stream, one_line(error))
+                return
+            if gone:
+                log.info("stream %s: removed %d segments of no epoch", stream, len(gone))
+
+        cleaner = threading.Thread(target=remove, name=f"clean-{stream}", daemon=True)
+        self._cleaners.append(cleaner)
+        cleaner.start()
+
+    def _keep_alive(self) -> None:
+        """Spark ends idle Python workers after a minute, and their ids and imports with them."""
+        session = self._session
+        if session is None or not self._ready.is_set() or self._settings.once:
+            return
+        worked = max((flow.writer.last_work for flow in self._flows.values()), default=0.0)
+        moment = time.monotonic()
+        if moment - max(worked, self._kept_alive) >= self._settings.keep_alive_every:
+            self._kept_alive = moment
+            threading.Thread(target=self._warm, args=(session,), name="warm", daemon=True).start()
+
+    def _start_spark(self) -> None:
+        try:
+            begun = time.monotonic()
+            self._session = open_session(self._settings)
+            started = time.monotonic()
+            warm(self._session)
+            self._ready.set()
+            log.info(
+                "Spark started in %.1f s, its Python workers in %.1f s",
+                started - begun,
+                time.monotonic() - started,
+            )
+        except SPARK_ERRORS as error:
+            self._set_fatal(error)
+        except BaseException as error:
+            self._set_fatal(error)
+            raise
+        finally:
+            self._wake()
+
+    def _warm(self, session: SparkSession) -> None:
+        try:
+            warm(session)
+        except SPARK_ERRORS as error:
+            if not is_alive(session):
+                self._set_fatal(error)
+
+    def _stop(self) -> None:
+        """In this order: no new epoch, queries end, leases go, the JVM ends."""
+        self._stopping.set()
+        for flow in self._flows.values():
+            flow.stop()
+        for flow in self._flows.values():
+            flow.join(1.0)
+        for cleaner in self._cleaners:
+            cleaner.join(1.0)
+        if self._ledger is not None:
+            for lease in self._leases.values():
+                try:
+                    release(self._ledger, lease)
+                except LEDGER_TROUBLE as error:
+                    log.info("lease %s not released: %s", lease.name, one_line(error))
+        if self._starter.ident is not None:
+            self._starter.join(self._settings.leave_patience)
+        if self._session is not None:
+            close_session(self._session)
+
+    def _report(self) -> None:
+        streams = {}
+        for name in self._leases:
+            flow = self._flows.get(name)
+            if flow is not None:
+                at = flow.writer.progress
+                streams[name] = StreamReport(at.epoch, at.position.json(), flow.error)
+        error = None if self._fatal is None else one_line(self._fatal)
+        try:
+            Report(self._state, self._now(), streams, error).write(self._settings.report)
+        except OSError as full:
+            self._waiting_for(f"to write {self._settings.report}: {full}")
+
+    def _set_fatal(self, error: BaseException) -> None:
+        """Called from any thread; an error met while stopping is of no interest."""
+        if not self._stopping.is_set() and self._fatal is None:
+            self._fail(error)
+        self._wake()
+
+    def _fail(self, error: BaseException) -> None:
+        if self._fatal is None:
+            self._fatal = error
+            log.error("%s", one_line(error))
+
+    def _wake(self) -> None:
+        self._inbox.put(WAKE)
+
+    def _waiting_for(self, what: str) -> None:
+        if what != self._waited_for:
+            self._waited_for = what
+            log.info("waiting: %s", what)
+
+    def _all_finished(self) -> bool:
+        return (
+            self._ready.is_set()
+            and len(self._flows) == len(self._leases)
+            and all(flow.finished for flow in self._flows.values())
+        )
+
+    def _failed_once(self) -> bool:
+        return self._settings.once and any(flow.error for flow in self._flows.values())
+
+
+def this_process() -> Holder:
+    return Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
+
+
+def is_running(holder: Holder) -> bool:
+    """Whether a holder on this machine is that very process, and not a later one of its number."""
+    try:
+        process = psutil.Process(holder.pid)
+        if process.status() == psutil.STATUS_ZOMBIE:
+            return False
+        return abs(process.create_time() - holder.started) < 2.0
+    except psutil.NoSuchProcess:
+        return False

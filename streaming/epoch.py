@@ -1,0 +1,314 @@
+"""On the driver: a micro-batch becomes an epoch, in one ledger transaction, or nothing at all.
+
+plan file (ends) + position in memory (begins) -> ranges
+  -> tasks fold and write segments -> checks: offsets inside the ranges, the same topic
+  -> commit_epoch: ranges, files, counts, instant, versions   <- exactly once here (invariant 2)
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from pyspark.sql import DataFrame
+
+from schemas.errors import (
+    RangeInvalid,
+    RangeNotContiguous,
+    RecordsOutsideRange,
+    TopicMissing,
+    TopicRecreated,
+    VersionsDiffer,
+)
+from schemas.failpoints import failpoint
+from schemas.ledger import versions
+from schemas.ledger.connect import Ledger
+from schemas.ledger.epochs import (
+    CommittedEpoch,
+    EpochCommit,
+    Progress,
+    SegmentFile,
+    commit_epoch,
+    epochs_after,
+    progress,
+)
+from schemas.position import Range
+from schemas.registered import StreamPlan, plans
+from schemas.storage import DataRoot
+from streaming import source
+from streaming.settings import Settings
+from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, TaskReport
+from streaming.topics import Topics
+
+log = logging.getLogger("streaming")
+PAGE = 1000  # epochs per question to the ledger
+
+
+class Leaving(Exception):
+    """The driver was asked to stop, so no epoch is begun."""
+
+
+@dataclass
+class EpochWriter:
+    """Commits the epochs of one stream. `__call__` is what `foreachBatch` runs.
+
+    Everything that decides (position, epoch number, ids) was read from the ledger when the query
+    started and moves with each commit; a failed micro-batch ends the query, and the next one
+    begins at the ledger's word again.
+    """
+
+    settings: Settings
+    ledger: Ledger
+    root: DataRoot
+    topics: Topics
+    stream: str
+    token: int
+    now: Callable[[], datetime]
+    stopping: threading.Event
+    idle: threading.Event = field(default_factory=threading.Event)
+    error: BaseException | None = None  # of the last micro-batch; Spark keeps only its text
+    commits: int = 0  # since the query started
+    last_work: float = 0.0  # time.monotonic() of the last job
+
+    def __post_init__(self) -> None:
+        self.idle.set()
+        self._plan: StreamPlan | None = None
+        self._registered: object = None
+        self.progress = progress(self.ledger, self.stream)
+
+    def begin(
+        self, checkpoint: Path, at: Progress, topic_id: str, starts: Mapping[int, int]
+    ) -> None:
+        """A new query starts at these offsets, which the ledger's position gave."""
+        self._checkpoint, self.progress, self._topic_id = checkpoint, at, topic_id
+        self._next = dict(starts)
+        self.error, self.commits = None, 0
+        self._ids: deque[EpochIds] = deque(maxlen=self.settings.ids_in_task)
+        first = max(0, at.epoch - self.settings.ids_in_task)
+        self._ids.extend(ids_of(each) for each in self._epochs(first))
+        self._catch_up: list[EpochIds] = []
+
+    def __call__(self, frame: DataFrame, batch: int) -> None:
+        self.idle.clear()
+        try:
+            if self.stopping.is_set():
+                raise Leaving
+            self._micro_batch(frame, batch)
+        except BaseException as error:
+            self.error = error
+            raise
+        finally:
+            self.idle.set()
+
+    @property
+    def plan(self) -> StreamPlan:
+        """The stream's plan as it is registered now; compiled again only after a change."""
+        found = (
+            [each for each in versions.streams(self.ledger) if each.name == self.stream],
+            [
+                (view.name, view.version, view.suspended_epoch)
+                for view in versions.views(self.ledger, self.stream)
+            ],
+        )
+        if self._plan is None or found != self._registered:
+            self._plan, self._registered = plans(self.ledger)[self.stream], found
+        return self._plan
+
+    def _micro_batch(self, frame: DataFrame, batch: int) -> None:
+        begun = time.monotonic()
+        plan = self.plan
+        ranges = self._ranges(batch, plan.topic)
+        if not any(each.size for each in ranges):
+            return
+        for attempt in range(1, self.settings.plan_attempts + 1):
+            try:
+                commit = self._epoch(frame, plan, ranges)
+                break
+            except VersionsDiffer as error:
+                if attempt == self.settings.plan_attempts:
+                    raise
+                log.info("stream %s: %s", self.stream, error)
+                plan = self.plan
+        self._committed(commit, time.monotonic() - begun)
+
+    def _ranges(self, batch: int, topic: str) -> tuple[Range, ...]:
+        ends = source.planned(self._checkpoint, batch, topic)
+        try:
+            return source.ranges(self._next, ends)
+        except RangeInvalid as error:
+            self.check_topic(topic)  # a recreated topic starts again from 0
+            begin = self._next.get(error.partition, 0)
+            raise RangeNotContiguous(error.partition, begin, ends[error.partition]) from error
+
+    def _epoch(self, frame: DataFrame, plan: StreamPlan, ranges: tuple[Range, ...]) -> EpochCommit:
+        last = self.progress
+        instant = self.now() if last.instant is None else max(self.now(), last.instant)
+        task = FoldTask(
+            stream=plan.stream,
+            views=plan.views,
+            epoch=last.epoch + 1,
+            token=self.token,
+            instant=instant,
+            since=instant - plan.dedup_within,
+            root=self.root,
+            ids=tuple(self._catch_up or self._ids) if plan.stream.key else (),
+            task_memory=self.settings.task_memory,
+        )
+        reports = self._tasks(frame, task, ranges)
+        check_offsets(self.stream, ranges, reports)
+        self.check_topic(plan.topic)
+        suspended = merge_suspended(reports)
+        commit = EpochCommit(
+            stream=self.stream,
+            epoch=task.epoch,
+            instant=instant,
+            token=self.token,
+            stream_version=plan.stream.version,
+            topic_id=self._topic_id,
+            # an empty range too where it says that its partition was there from the first epoch
+            ranges=tuple(r for r in ranges if r.size or r.partition not in last.position.offsets),
+            segments=tuple(segment_file(report) for report in reports if report.file is not None),
+            folded=tuple(v.version for v in plan.views if v.version not in dict(suspended)),
+            suspended=suspended,
+            uuid=uuid.uuid4().hex,
+        )
+        failpoint("epoch.before_commit")
+        commit_epoch(self.ledger, commit)
+        failpoint("epoch.after_commit")
+        return commit
+
+    def _tasks(
+        self, frame: DataFrame, task: FoldTask, ranges: tuple[Range, ...]
+    ) -> list[TaskReport]:
+        """Run the epoch's one job, and once more with all ids if a worker lacks some."""
+        # With a primary key ids are decided over the whole epoch, so it is one task.
+        one = bool(task.stream.key) or sum(r.size for r in ranges) <= self.settings.small_epoch
+        reports = run_job(frame.coalesce(1) if one else frame, task)
+        self.last_work = time.monotonic()
+        missing = [each.needs_ids_from for each in reports if each.needs_ids_from is not None]
+        if missing:
+            # Spark gives the next job to another worker, so the one that asked, and any other that
+            # is as far behind, gets them with one of the next epochs.
+            self._catch_up = self._all_ids(min(missing), task)
+            self._catch_up_left = self.settings.catch_up_epochs
+            reports = run_job(frame.coalesce(1), replace(task, ids=tuple(self._catch_up)))
+        return reports
+
+    def _all_ids(self, first: int, task: FoldTask) -> list[EpochIds]:
+        """Every epoch's id files from `first` on; none of epochs too old to make a duplicate."""
+        found = [
+            ids_of(each) if each.instant > task.since else EpochIds(each.epoch, ())
+            for each in self._epochs(first - 1)
+        ]
+        log.info(
+            "stream %s: a worker reads the ids of epochs %d..%d", self.stream, first, task.epoch - 1
+        )
+        return found
+
+    def _epochs(self, after: int) -> Iterable[CommittedEpoch]:
+        while page := epochs_after(self.ledger, self.stream, after, PAGE):
+            yield from page
+            after = page[-1].epoch
+
+    def check_topic(self, topic: str) -> None:
+        """The topic is the one that the query began with; `TopicRecreated` or `TopicMissing`."""
+        facts = self.topics.facts(topic)
+        if facts is None:
+            raise TopicMissing(self.stream, topic)
+        if facts.id != self._topic_id:
+            raise TopicRecreated(self.stream, topic, self._topic_id, facts.id)
+
+    def _committed(self, commit: EpochCommit, seconds: float) -> None:
+        last = self.progress
+        self.progress = replace(
+            last,
+            epoch=commit.epoch,
+            position=last.position.advance(commit.ranges),
+            instant=commit.instant,
+        )
+        self._next |= {each.partition: each.until for each in commit.ranges}
+        files = tuple(each.file for each in commit.segments if each.has_ids)
+        self._ids.append(EpochIds(commit.epoch, files))
+        if self._catch_up:
+            self._catch_up_left -= 1
+            self._catch_up.append(EpochIds(commit.epoch, files))
+            if not self._catch_up_left:
+                self._catch_up = []
+        self.commits += 1
+        for version, _ in commit.suspended:  # the reason may quote an event: it is in the ledger
+            log.warning(
+                "stream %s: version %s is suspended from epoch %d on",
+                self.stream,
+                version,
+                commit.epoch,
+            )
+        if self.settings.verbose:
+            log.info("%s", epoch_line(commit, timedelta(seconds=seconds)))
+
+
+def run_job(frame: DataFrame, task: FoldTask) -> list[TaskReport]:
+    """One job, one reading of Kafka; reports in the order of their tasks."""
+    rows = frame.mapInArrow(task, REPORT_SCHEMA).collect()
+    return sorted((TaskReport.from_json(row.report) for row in rows), key=lambda each: each.task)
+
+
+def check_offsets(stream: str, ranges: Iterable[Range], reports: Iterable[TaskReport]) -> None:
+    """What the tasks saw lies in the epoch's ranges, and no two saw the same. How many there were
+    is not checked: markers and aborted records take offsets too."""
+    epoch = {each.partition: each for each in ranges}
+    taken: dict[int, list[tuple[int, int]]] = {}
+    for report in reports:
+        for partition, (first, last) in report.seen.items():
+            within = epoch.get(partition, Range(partition, 0, 0))
+            inside = within.start <= first and last < within.until
+            apart = all(last < a or b < first for a, b in taken.get(partition, ()))
+            if not (inside and apart):
+                raise RecordsOutsideRange(
+                    stream, partition, within.start, within.until, first, last
+                )
+            taken.setdefault(partition, []).append((first, last))
+
+
+def merge_suspended(reports: Iterable[TaskReport]) -> tuple[tuple[str, str], ...]:
+    """A version that failed in one task is suspended for the epoch; the first message stands."""
+    found: dict[str, str] = {}
+    for report in reports:
+        for version, message in report.suspended:
+            found.setdefault(version, message)
+    return tuple(sorted(found.items()))
+
+
+def segment_file(report: TaskReport) -> SegmentFile:
+    assert report.file is not None
+    return SegmentFile(
+        file=report.file,
+        rows=report.rows,
+        accepted=report.accepted,
+        duplicates=report.duplicates,
+        rejected=report.rejected,
+        has_ids=report.has_ids,
+    )
+
+
+def ids_of(epoch: CommittedEpoch) -> EpochIds:
+    return EpochIds(epoch.epoch, tuple(each.file for each in epoch.segments if each.has_ids))
+
+
+def epoch_line(commit: EpochCommit, took: timedelta) -> str:
+    """One line for a person who watches."""
+    accepted = sum(each.accepted for each in commit.segments)
+    duplicates = sum(each.duplicates for each in commit.segments)
+    rejected = sum(each.rejected for each in commit.segments)
+    where = " ".join(f"{each.partition}:{each.start}..{each.until}" for each in commit.ranges)
+    return (
+        f"stream {commit.stream}: epoch {commit.epoch}, {accepted} accepted "
+        f"({duplicates} duplicates), {rejected} rejected, {len(commit.segments)} segments, "
+        f"offsets {where}, {took.total_seconds():.3f} s"
+    )

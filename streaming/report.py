@@ -1,0 +1,55 @@
+"""`<state>/run/streaming.json`: what the driver is doing, for everybody who cannot ask it."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+State = Literal["starting", "running", "stopped", "failed"]
+
+
+@dataclass(frozen=True)
+class StreamReport:
+    """One stream: its last epoch, the position after it, and what keeps it from going on."""
+
+    epoch: int
+    position: Mapping[str, int]
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Report:
+    """The driver and its streams at one moment."""
+
+    state: State
+    at: datetime
+    streams: Mapping[str, StreamReport]
+    error: str | None = None
+
+    def write(self, file: Path) -> None:
+        """Replace the file whole, so that no reader sees half of it."""
+        text = json.dumps(
+            {
+                "pid": os.getpid(),
+                "state": self.state,
+                "at": self.at.isoformat(),
+                "error": self.error,
+                "streams": {
+                    name: {
+                        "epoch": stream.epoch,
+                        "position": dict(stream.position),
+                        "error": stream.error,
+                    }
+                    for name, stream in sorted(self.streams.items())
+                },
+            }
+        )
+        file.parent.mkdir(parents=True, exist_ok=True)
+        beside = file.with_name(f".{file.name}.{os.getpid()}")
+        beside.write_text(text, encoding="utf-8")
+        beside.replace(file)

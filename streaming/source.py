@@ -1,0 +1,89 @@
+"""A stream's topic as a Spark source: where it starts, and which ranges a micro-batch has.
+
+The ledger says where to start and Spark says how far a micro-batch goes; the checkpoint is written
+for Spark alone and never read back by another query (invariant 4).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from pyspark.sql import DataFrame, SparkSession
+
+from schemas.errors import OffsetsGone
+from schemas.position import Position, Range
+from streaming.settings import Settings, milliseconds
+
+RECORDS = (
+    "partition AS _partition",
+    "offset AS _offset",
+    "timestamp AS _timestamp",
+    "key AS _key",
+    "value AS _value",
+)
+
+
+def starts(
+    stream: str, position: Position, partitions: tuple[int, ...], log_starts: Mapping[int, int]
+) -> dict[int, int]:
+    """Partition -> the offset to go on from: the ledger's; before the first epoch the log's start;
+    0 for a partition that came later.
+
+    Raises `OffsetsGone` for offsets that were not read and that the log no longer has.
+    """
+    found = {}
+    for partition in partitions:
+        first = log_starts[partition]
+        start = position.offsets.get(partition, 0 if position.offsets else first)
+        if start < first:
+            raise OffsetsGone(stream, partition, start, first)
+        found[partition] = start
+    return found
+
+
+def read(
+    session: SparkSession, settings: Settings, topic: str, offsets: Mapping[int, int]
+) -> DataFrame:
+    """The records of a topic from the given offsets on, committed ones only."""
+    start = {topic: {str(partition): offset for partition, offset in offsets.items()}}
+    asked = options(settings, topic)
+    asked["startingOffsets"] = json.dumps(start)
+    asked["maxOffsetsPerTrigger"] = str(settings.max_events_per_epoch)
+    return session.readStream.format("kafka").options(**asked).load().selectExpr(*RECORDS)
+
+
+def options(settings: Settings, topic: str) -> dict[str, str]:
+    """How Spark's Kafka source is asked for a topic, wherever it starts."""
+    return {
+        "kafka.bootstrap.servers": settings.bootstrap_servers,
+        "subscribe": topic,
+        "failOnDataLoss": "true",
+        "groupIdPrefix": f"everview-{topic}",
+        "kafkaConsumer.pollTimeoutMs": milliseconds(settings.kafka_poll_timeout),
+        "kafka.isolation.level": "read_committed",
+        "kafka.max.poll.records": str(settings.kafka_poll_records),
+        "kafka.max.partition.fetch.bytes": str(settings.kafka_partition_fetch_bytes),
+        "kafka.fetch.max.bytes": str(settings.kafka_fetch_bytes),
+        "kafka.receive.buffer.bytes": str(settings.kafka_receive_buffer_bytes),
+        # A consumer asks ahead for records that are not there yet, and the broker answers Spark's
+        # next question on that connection only after this wait (default: half a second).
+        "kafka.fetch.max.wait.ms": milliseconds(settings.kafka_fetch_wait),
+        "kafka.reconnect.backoff.max.ms": milliseconds(settings.kafka_reconnect_most),
+    }
+
+
+def planned(checkpoint: Path, batch: int, topic: str) -> dict[int, int]:
+    """Partition -> end offset of a micro-batch, from the plan that Spark wrote before it began."""
+    lines = (checkpoint / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()
+    ends: dict[str, int] = json.loads(lines[-1])[topic]
+    return {int(partition): end for partition, end in ends.items()}
+
+
+def ranges(begun: Mapping[int, int], ends: Mapping[int, int]) -> tuple[Range, ...]:
+    """What lies between: a partition that joined since has been there from offset 0.
+
+    Raises `RangeInvalid` where an end lies before its begin.
+    """
+    return tuple(Range(each, begun.get(each, 0), ends[each]) for each in sorted(ends))

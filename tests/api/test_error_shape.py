@@ -1,0 +1,194 @@
+"""One error shape. This table is its specification: every code, its status, its place."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from serving.envelope import MESSAGE_CHARACTERS, STATUSES, Code, RequestError
+from serving.guard import SQL_BYTES
+from tests.api.world import Served, World, ask, serving
+
+PLACE = tuple[int | None, int | None]
+NOWHERE: PLACE = (None, None)
+
+SQL: tuple[tuple[str, Code, PLACE], ...] = (
+    ("", Code.BAD_REQUEST, NOWHERE),
+    (" ; -- nothing", Code.BAD_REQUEST, NOWHERE),
+    ("SELECT 1; SELECT 2", Code.BAD_REQUEST, NOWHERE),
+    ("SELECT '\0'", Code.BAD_REQUEST, NOWHERE),
+    ("SELEC 1", Code.BAD_SQL, (1, 1)),
+    ("SELECT 'open", Code.BAD_SQL, (1, 8)),
+    ("SELECT k,\n  nope\nFROM by_key", Code.BAD_SQL, (2, 3)),
+    ("SELECT '\u00e9\U0001f600', nope FROM by_key", Code.BAD_SQL, (1, 14)),
+    ("SELECT nofunction(1)", Code.BAD_SQL, (1, 8)),
+    ("SELECT CAST('x' AS INTEGER)", Code.BAD_SQL, (1, 8)),
+    ("SELECT 1 // 0", Code.BAD_SQL, NOWHERE),
+    ("SELECT 2147483647::INTEGER + 1::INTEGER", Code.BAD_SQL, NOWHERE),
+    ("SELECT ?", Code.BAD_SQL, NOWHERE),
+    ("SELECT TIMETZ '10:00:00+02'", Code.BAD_SQL, NOWHERE),
+    ("SELECT " + "(" * 20_000 + "1" + ")" * 20_000, Code.BAD_SQL, NOWHERE),
+    ("SELECT hits\nFROM nowhere", Code.UNKNOWN_VIEW, (2, 6)),
+    ("SELECT * FROM main.by_key", Code.UNKNOWN_VIEW, (1, 15)),
+    ("FROM 'file.csv'", Code.UNKNOWN_VIEW, (1, 6)),
+    ("DROP VIEW by_key", Code.REFUSED, NOWHERE),
+    ("SELECT * FROM read_text('x')", Code.REFUSED, (1, 15)),
+    ("SELECT '" + "x" * SQL_BYTES + "'", Code.TOO_LARGE, NOWHERE),
+    ("SELECT repeat('x', 70000000)", Code.TOO_LARGE, NOWHERE),
+)
+
+
+def error(response: httpx.Response) -> dict[str, Any]:
+    assert response.headers["content-type"] == "application/json"
+    body = response.json()
+    assert body.keys() == {"error"}
+    assert list(body["error"]) == ["code", "message", "line", "column"]
+    assert response.status_code == STATUSES[Code(body["error"]["code"])]
+    message = body["error"]["message"]
+    assert 0 < len(message) <= MESSAGE_CHARACTERS
+    assert "Traceback" not in message
+    assert "everview_internal" not in message
+    assert "{" not in message or "exception_type" not in message
+    found: dict[str, Any] = body["error"]
+    return found
+
+
+@pytest.mark.parametrize(("sql", "code", "place"), SQL, ids=range(len(SQL)))
+def test_a_statement_that_gets_no_answer(
+    client: httpx.Client, sql: str, code: Code, place: PLACE
+) -> None:
+    found = error(ask(client, sql))
+    assert (found["code"], (found["line"], found["column"])) == (code, place), found["message"]
+    assert ask(client, "SELECT 1").json()["rows"] == [[1]]
+
+
+@pytest.mark.parametrize(
+    ("fields", "code"),
+    [
+        ({"params": [1, 2]}, Code.BAD_SQL),
+        ({"params": [10**60]}, Code.BAD_SQL),
+        ({"params": {"a": 1}}, Code.BAD_SQL),
+        ({"params": "x"}, Code.BAD_REQUEST),
+        ({"max_rows": 0}, Code.BAD_REQUEST),
+        ({"max_rows": "10"}, Code.BAD_REQUEST),
+        ({"max_rows": True}, Code.BAD_REQUEST),
+        ({"timeout_ms": -1}, Code.BAD_REQUEST),
+        ({"timeout_ms": 1.5}, Code.BAD_REQUEST),
+        ({"integers": "roman"}, Code.BAD_REQUEST),
+        ({"nonsense": 1}, Code.BAD_REQUEST),
+        ({"sql": None}, Code.BAD_REQUEST),
+    ],
+)
+def test_fields_that_cannot_be_meant(
+    client: httpx.Client, fields: dict[str, Any], code: Code
+) -> None:
+    assert error(client.post("/sql", json={"sql": "SELECT 1", **fields}))["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("body", "content_type", "code"),
+    [
+        (b"{", "application/json", Code.BAD_REQUEST),
+        (b"[]", "application/json", Code.BAD_REQUEST),
+        (b'{"sql": "SELECT ?", "params": [NaN]}', "application/json", Code.BAD_REQUEST),
+        (b"[" * 100_000, "application/json", Code.BAD_REQUEST),
+        (b"SELECT '\xff'", "text/plain", Code.BAD_REQUEST),
+        (json.dumps({"sql": "SELECT '\ud800'"}).encode(), "application/json", Code.BAD_REQUEST),
+        (b"sql=SELECT+1", "application/x-www-form-urlencoded", Code.MEDIA_TYPE),
+        (b"x" * 300_000, "text/plain", Code.TOO_LARGE),
+    ],
+)
+def test_bodies_that_cannot_be_read(
+    client: httpx.Client, body: bytes, content_type: str, code: Code
+) -> None:
+    response = client.post("/sql", content=body, headers={"Content-Type": content_type})
+    assert error(response)["code"] == code
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "headers", "code"),
+    [
+        ("GET", "/nothing", {}, Code.NOT_FOUND),
+        ("GET", "//sql?q=SELECT+1", {}, Code.NOT_FOUND),
+        ("GET", "/sql/?q=SELECT+1", {}, Code.NOT_FOUND),
+        ("GET", "/views/..%2f..", {}, Code.NOT_FOUND),
+        ("GET", "/views/nowhere", {}, Code.UNKNOWN_VIEW),
+        ("GET", "/sql", {}, Code.BAD_REQUEST),
+        ("GET", "/sql?q=SELECT+1&max_rows=x", {}, Code.BAD_REQUEST),
+        ("DELETE", "/sql", {}, Code.METHOD_NOT_ALLOWED),
+        ("POST", "/views", {}, Code.METHOD_NOT_ALLOWED),
+        ("POST", "/sql", {"Content-Encoding": "gzip"}, Code.MEDIA_TYPE),
+        ("GET", "/healthz", {"Host": "evil.example"}, Code.FOREIGN),
+        ("GET", "/healthz", {"Host": "127.0.0.1.evil.example:80"}, Code.FOREIGN),
+        ("GET", "/views", {"Origin": "http://evil.example"}, Code.FOREIGN),
+        ("GET", "/views", {"Origin": "null"}, Code.FOREIGN),
+        ("GET", "/sql?q=SELECT+1", {"Sec-Fetch-Site": "cross-site"}, Code.FOREIGN),
+    ],
+)
+def test_requests_that_lead_nowhere(
+    client: httpx.Client, method: str, path: str, headers: dict[str, str], code: Code
+) -> None:
+    assert error(client.request(method, path, headers=headers))["code"] == code
+
+
+def test_a_deadline(client: httpx.Client) -> None:
+    response = ask(client, "SELECT count(*) FROM range(100000000000)", timeout_ms=100)
+    assert error(response)["code"] == Code.DEADLINE
+    assert response.elapsed.total_seconds() < 2.5
+
+
+def test_a_full_queue(served: Served) -> None:
+    with serving(served, workers=1, queue=0) as client:
+        slow = {"sql": "SELECT count(*) FROM range(100000000000)", "timeout_ms": 1500}
+        with client.stream("POST", "/healthz"):
+            pass
+        from concurrent.futures import ThreadPoolExecutor
+
+        with ThreadPoolExecutor(4) as pool:
+            asked = [pool.submit(client.post, "/sql", json=slow) for _ in range(4)]
+            answers = [each.result() for each in asked]
+        codes = sorted(error(each)["code"] for each in answers)
+        assert codes == [Code.DEADLINE, *[Code.QUEUE_FULL] * 3]
+        full = [each for each in answers if each.status_code == 429]
+        assert {each.headers["retry-after"] for each in full} == {"1"}
+        assert ask(client, "SELECT 1").status_code == 200
+
+
+def test_not_ready(tmp_path: Path) -> None:
+    served = Served(tmp_path)
+    with serving(served) as client:
+        assert client.get("/healthz").json() == {"healthy": True}
+        assert error(client.get("/readyz"))["code"] == Code.NOT_READY
+        served.step()
+        found = error(client.get("/readyz"))
+        assert "there is no ledger yet" in found["message"]
+
+
+def test_a_view_is_not_answered_before_its_state_at_the_start(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.epoch([{"k": "a"}])
+    world.epoch([{"k": "a"}])
+    served = Served(world.state, round_epochs=1)
+    served.step()
+    with serving(served) as client:
+        found = error(ask(client, "FROM by_key"))
+        assert found["code"] == Code.NOT_READY
+        assert ask(client, "SELECT 1").status_code == 200
+        served.catch_up()
+        assert ask(client, "SELECT k, hits FROM by_key").json()["rows"] == [["a", 2]]
+
+
+def test_every_code_has_a_status() -> None:
+    assert set(STATUSES) == set(Code)
+    for code in Code:
+        assert json.loads(RequestError(code, "why").body())["error"]["code"] == code.value
+
+
+def test_messages_are_short_and_printable() -> None:
+    found = RequestError(Code.BAD_SQL, "\x1b[31m" + "x" * 5000)
+    assert len(found.message) == MESSAGE_CHARACTERS
+    assert "\x1b" not in found.message

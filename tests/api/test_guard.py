@@ -1,0 +1,178 @@
+"""What a statement may be. The views are those of `world.VIEWS`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.world import Served, World, ask
+
+ALLOWED = (
+    "SELECT * FROM by_key",
+    "FROM by_key",
+    "FROM by_key SELECT k",
+    "VALUES (1, 2)",
+    "SELECT 1;",
+    "SELECT 1 -- a comment",
+    "/* DROP */ SELECT ';DROP VIEW by_key'",
+    'SELECT 1 AS "delete"',
+    "WITH a AS (FROM by_key), b AS (FROM a) SELECT * FROM b JOIN a USING (k)",
+    "WITH a AS MATERIALIZED (FROM by_key) FROM a",
+    "WITH RECURSIVE r AS (SELECT 1 AS n UNION ALL SELECT n + 1 FROM r WHERE n < 5) FROM r",
+    "SELECT *, row_number() OVER (ORDER BY hits) FROM by_key QUALIFY row_number() OVER () < 9",
+    "SELECT hits, count(*) FROM by_key GROUP BY ALL HAVING count(*) > 0 ORDER BY 1 LIMIT 9",
+    "SELECT k FROM by_key UNION ALL SELECT k FROM keys ORDER BY 1 LIMIT 50%",
+    "SELECT DISTINCT ON (k) k, hits FROM by_key ORDER BY k DESC NULLS LAST",
+    "SELECT (SELECT max(hits) FROM by_key), k IN (SELECT k FROM keys) FROM keys",
+    "SELECT * FROM by_key a LEFT JOIN visitors b ON a.k = b.k, LATERAL (SELECT a.hits) x",
+    "SELECT * FROM by_key USING SAMPLE 1 ROWS",
+    "SELECT [x + 1 for x in [1, 2]], list_transform([1], lambda x: x + 1), {'a': 1}.a",
+    "SELECT CASE WHEN hits > 1 THEN 'x' ELSE CAST(hits AS VARCHAR) END FROM by_key",
+    "SELECT * FROM range(3), generate_series(1, 2) g, unnest([1, 2]) u(x)",
+    "SELECT unnest([1, 2]), time_bucket(INTERVAL '1 hour', TIMESTAMP '2026-01-01'), now() IS NULL",
+    "FROM by_key PIVOT (sum(hits) FOR k IN ('a', 'b'))",
+    "FROM by_key UNPIVOT (v FOR name IN (hits, large))",
+    "SHOW TABLES",
+    "DESCRIBE by_key",
+    "SUMMARIZE by_key",
+    "DESCRIBE SELECT 1",
+    "WITH by_key AS (SELECT 2 AS two) FROM by_key",
+)
+# what must not run, and the statuses that say so
+NOT = {400, 403, 404}
+REFUSED = (
+    "SELECT * FROM read_text('{outside}')",
+    "SELECT * FROM read_blob('{outside}')",
+    "SELECT * FROM read_csv('{outside}')",
+    "SELECT * FROM '{outside}'",
+    'SELECT * FROM "{outside}"',
+    "SELECT * FROM read_text('{state}/segments/../../{name}')",
+    "SELECT * FROM glob('{state}/**')",
+    "SELECT * FROM read_parquet('http://127.0.0.1:1/x.parquet')",
+    "COPY (SELECT 1) TO '{state}/evil.parquet'",
+    "WITH c AS (COPY (SELECT 1) TO '{state}/evil.parquet') FROM c",
+    "COPY by_key FROM '{outside}'",
+    "EXPORT DATABASE '{state}/x'",
+    "ATTACH ':memory:' AS m",
+    "ATTACH '{state}/ledger.db'",
+    "INSTALL httpfs",
+    "LOAD httpfs",
+    "SET enable_external_access = true",
+    "SET lock_configuration = false",
+    "SET GLOBAL threads = 100",
+    "RESET memory_limit",
+    "SET VARIABLE x = 1",
+    "CHECKPOINT",
+    "PRAGMA database_list",
+    "CALL pragma_version()",
+    "USE memory",
+    "WITH d AS (DELETE FROM by_key RETURNING *) SELECT * FROM d",
+    "WITH d AS (UPDATE by_key SET k = 1 RETURNING *) SELECT * FROM d",
+    "WITH d AS (INSERT INTO everview_internal.coverage DEFAULT VALUES RETURNING *) FROM d",
+    "SELECT (WITH d AS (DELETE FROM by_key RETURNING *) SELECT count(*) FROM d)",
+    "DROP VIEW by_key",
+    "CREATE OR REPLACE VIEW by_key AS SELECT 666",
+    "CREATE TEMP VIEW by_key AS SELECT 666",
+    "CREATE MACRO sum(x) AS 42",
+    "EXPLAIN ANALYZE DELETE FROM by_key",
+    "SELECT 1; DROP VIEW by_key",
+    "SELECT * FROM by_key) ; DROP VIEW by_key; SELECT * FROM (SELECT 1",
+    "SELECT * FROM query('SELECT 1')",
+    "SELECT * FROM query_table('by_key')",
+    "SELECT (SELECT content FROM read_text('{outside}'))",
+    "WITH a AS (FROM read_text('{outside}')) FROM a",
+    "SELECT * FROM keys JOIN read_text('{outside}') t ON true",
+    "SELECT * FROM system.main.read_text('{outside}')",
+    "SELECT * FROM \"READ_TEXT\"('{outside}')",
+    "SELECT * FROM read_text /* x */ ('{outside}')",
+    "SELECT list_transform([1], lambda x: (SELECT content FROM read_text('{outside}')))",
+    "FROM duckdb_settings()",
+    "FROM duckdb_views()",
+    "FROM duckdb_tables",
+    "FROM sqlite_master",
+    "FROM pg_catalog.pg_class",
+    "FROM information_schema.tables",
+    "SELECT current_setting('allowed_directories')",
+    "SELECT getenv('PATH')",
+    "SELECT sleep_ms(1)",
+    "FROM everview_internal.coverage",
+    "FROM coverage",
+    'FROM everview_internal."by_key.{version}.core"',
+    'FROM "by_key.{version}.core"',
+    "SHOW ALL TABLES",
+    "SHOW DATABASES",
+    "SHOW TABLES FROM everview_internal",
+    "DESCRIBE everview_internal.coverage",
+    "SUMMARIZE duckdb_settings()",
+    "PIVOT by_key ON k USING sum(hits)",
+    'WITH "{outside}" AS (SELECT 1) SELECT * FROM "{outside}"',
+    "WITH RECURSIVE r AS (FROM duckdb_tables UNION ALL FROM r) FROM r",
+    "SELECT * FROM (WITH duckdb_tables AS (SELECT 1) FROM duckdb_tables), duckdb_tables",
+    "SELECT nextval('x')",
+)
+
+
+@pytest.mark.parametrize("sql", ALLOWED)
+def test_allowed(client: httpx.Client, sql: str) -> None:
+    answer = ask(client, sql)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize("sql", REFUSED)
+def test_refused(
+    client: httpx.Client, still: World, served: Served, tmp_path: Path, sql: str
+) -> None:
+    outside = still.state.parent / "outside.csv"
+    outside.write_text("canary,b\n1,2\n")
+    facts = {
+        "outside": outside,
+        "name": outside.name,
+        "state": still.state,
+        "version": served.coverage("by_key")["version"],
+    }
+    for key, value in facts.items():
+        sql = sql.replace(f"{{{key}}}", str(value))
+    before = _files(still.state)
+    answer = ask(client, sql)
+    assert answer.status_code in NOT, answer.text
+    assert "canary" not in answer.text
+    assert str(tmp_path) not in answer.text
+    assert _files(still.state) == before
+    assert ask(client, "SELECT sum(hits) FROM by_key").json()["rows"] == [[3]]
+
+
+def test_show_tables_shows_views_alone(client: httpx.Client) -> None:
+    names = [row[0] for row in ask(client, "SHOW TABLES").json()["rows"]]
+    assert sorted(names) == sorted(
+        ["by_key", "everything", "visitors", "all_visitors", "by_two", "keys"]
+    )
+
+
+def test_a_refusal_lists_the_views(client: httpx.Client) -> None:
+    message = ask(client, "FROM nowhere").json()["error"]["message"]
+    assert message == (
+        "name 'nowhere' must be a view; there is: "
+        "all_visitors, by_key, by_two, everything, keys, visitors"
+    )
+
+
+@pytest.mark.parametrize("depth", [300, 900, 3000])
+def test_deep_statements_never_break_the_server(client: httpx.Client, depth: int) -> None:
+    nested = "(FROM " * depth + "by_key" + ")" * depth
+    chain = "SELECT " + "+".join(["1"] * depth)
+    for sql in (nested, chain, "SELECT " + "[" * depth + "]" * depth):
+        answer = ask(client, sql)
+        assert answer.status_code in {200, *NOT}, json.dumps(answer.text)[:300]
+    assert ask(client, "SELECT 1").status_code == 200
+
+
+def _files(folder: Path) -> dict[str, Any]:
+    return {
+        str(path): path.stat().st_size
+        for path in folder.rglob("*")
+        if path.is_file() and not path.name.startswith("ledger.db-")
+    }

@@ -1,0 +1,137 @@
+"""The process: starts without a ledger, follows one that comes, ends cleanly."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.api.world import World
+
+WAIT_SECONDS = 60.0
+
+
+class Process:
+    def __init__(self, state: Path, *arguments: str) -> None:
+        command = [sys.executable, "-m", "serving.run", "--state", str(state), *arguments]
+        root = Path(__file__).parents[2]
+        environment = {**os.environ, "PYTHONPATH": str(root)}
+        self.process = subprocess.Popen(
+            command, cwd=root, env=environment, stderr=subprocess.PIPE, text=True
+        )
+        self.file = state / "run" / "serving.json"
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(self.file.read_text())
+        return found
+
+    def until(self, state: str) -> str:
+        """Waits for a state of the report; gives the server's address."""
+        limit = time.monotonic() + WAIT_SECONDS
+        while not (self.file.exists() and self.report()["state"] == state):
+            assert self.process.poll() is None, self.process.communicate()[1]
+            assert time.monotonic() < limit, "no report in time"
+            time.sleep(0.05)
+        address: str = self.report()["http"]
+        return address
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        self.process.send_signal(number)
+        _, errors = self.process.communicate(timeout=WAIT_SECONDS)
+        return self.process.returncode, errors
+
+
+@pytest.fixture
+def processes() -> Iterator[list[Process]]:
+    started: list[Process] = []
+    yield started
+    for each in started:
+        if each.process.poll() is None:
+            each.process.kill()
+        each.process.communicate()
+
+
+def test_a_ledger_that_comes_later(tmp_path: Path, processes: list[Process]) -> None:
+    state = tmp_path / "state"
+    process = Process(state)
+    processes.append(process)
+    address = process.until("starting")
+    assert process.report()["pid"] == process.process.pid
+    limit = time.monotonic() + WAIT_SECONDS
+    with httpx.Client(base_url=address) as client:
+        while client.get("/readyz").json()["error"]["message"] == "starting":
+            assert time.monotonic() < limit
+        assert client.get("/healthz").status_code == 200
+        assert "no ledger yet" in client.get("/readyz").json()["error"]["message"]
+        world = World(tmp_path / "made")
+        world.epoch([{"k": "a", "n": 3}])
+        world.ledger.close()
+        state.rename(tmp_path / "aside")
+        world.state.rename(state)
+        assert process.until("running") == address
+        assert client.get("/readyz").status_code == 200
+        answer = client.post(
+            "/sql", content="FROM everything", headers={"Content-Type": "text/plain"}
+        )
+        assert answer.json()["rows"] == [[1, 3, "a"]]
+    code, errors = process.end(signal.SIGTERM)
+    assert code == 0
+    assert process.report()["state"] == "stopped"
+    assert errors.count("no ledger yet") == 1
+    assert "Traceback" not in errors
+
+
+def test_a_query_does_not_hold_up_the_end(tmp_path: Path, processes: list[Process]) -> None:
+    process = Process(World(tmp_path).state)
+    processes.append(process)
+    address = process.until("running")
+    slow = {"sql": "SELECT count(*) FROM range(100000000000)", "timeout_ms": 60000}
+    with httpx.Client(base_url=address) as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.post, "/sql", json=slow, timeout=WAIT_SECONDS)
+        time.sleep(0.3)
+        started = time.monotonic()
+        code, errors = process.end(signal.SIGTERM)
+        assert code == 0
+        assert time.monotonic() - started < 4.0
+        assert asked.exception() is not None or asked.result().status_code >= 400
+    assert "Traceback" not in errors
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--host", "0.0.0.0"], "--insecure-listen"),
+        (["--port", "70000"], "--port must be from 0 to 65535"),
+    ],
+)
+def test_bad_use(
+    tmp_path: Path, processes: list[Process], arguments: list[str], words: str
+) -> None:
+    process = Process(tmp_path, *arguments)
+    processes.append(process)
+    _, errors = process.process.communicate(timeout=WAIT_SECONDS)
+    assert process.process.returncode == 2
+    assert words in errors
+    assert not process.file.exists()
+
+
+def test_a_taken_port(tmp_path: Path, processes: list[Process], free_port: int) -> None:
+    first = Process(tmp_path / "one", "--port", str(free_port))
+    processes.append(first)
+    first.until("starting")
+    second = Process(tmp_path / "two", "--port", str(free_port))
+    processes.append(second)
+    _, errors = second.process.communicate(timeout=WAIT_SECONDS)
+    assert second.process.returncode == 1
+    assert f"cannot listen on 127.0.0.1:{free_port}" in errors
+    assert first.end(signal.SIGINT)[0] == 0

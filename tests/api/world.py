@@ -1,0 +1,240 @@
+"""A state folder with committed epochs, made without Spark and Kafka, and servers over it."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+import uuid
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pyarrow as pa
+import uvicorn
+
+from schemas import registered
+from schemas.ledger import leases
+from schemas.ledger.connect import open_ledger
+from schemas.ledger.epochs import EpochCommit, SegmentFile, commit_epoch, lease_name, progress
+from schemas.ledger.leases import Holder
+from schemas.ledger.versions import register
+from schemas.position import Range
+from schemas.segment import Segment, encode
+from schemas.storage import DataRoot
+from serving.api import application
+from serving.follow import Follower
+from serving.front import Front
+from serving.neighbours import LOOPBACK
+from serving.tables import Tables
+from tests.folding import Folding, load, records
+
+START = datetime(2026, 1, 1, 10, tzinfo=UTC)
+STREAM = """
+CREATE STREAM hits (k VARCHAR, u BIGINT, n INTEGER, moment TIMESTAMP)
+WITH (topic = 'hits', format = 'json', event_time = 'moment');
+"""
+VIEWS = {
+    "by_key": """SELECT k, count(*) AS hits, sum(n) AS total, avg(n) AS mean, min(n) AS low,
+        max(n) AS high, count(*) FILTER (WHERE n > 5) AS large FROM hits GROUP BY k""",
+    "everything": "SELECT count(*) AS hits, sum(n) AS total, max(k) AS last FROM hits",
+    "visitors": "SELECT k, approx_count_distinct(u) AS visitors FROM hits GROUP BY k",
+    "all_visitors": "SELECT approx_count_distinct(u) AS visitors, count(u) AS known FROM hits",
+    "by_two": "SELECT n % 3 AS third, k, max(moment) AS at, count(n) AS ns FROM hits GROUP BY ALL",
+    "keys": "SELECT k FROM hits GROUP BY 1",
+}
+COLUMNS = (("k", "VARCHAR"), ("u", "BIGINT"), ("n", "INTEGER"), ("moment", "TIMESTAMP"))
+
+Row = dict[str, Any]
+
+
+class World:
+    """One stream, deployed; epochs are committed as streaming would."""
+
+    def __init__(
+        self, folder: Path, *, stream: str = STREAM, views: Mapping[str, str] = VIEWS
+    ) -> None:
+        self.state = folder / "state"
+        self.state.mkdir(parents=True)
+        self.root = DataRoot(self.state)
+        self.ledger = open_ledger(self.state, create=True)
+        self.offset = 0
+        self.told: dict[int, list[Row]] = {0: []}  # epoch -> all rows counted up to it
+        self.deploy(folder / "project", stream, views)
+        self.lease = leases.take(
+            self.ledger,
+            lease_name(self.name),
+            Holder("here", 1, 0.0),
+            START,
+            timedelta(days=1),
+            alive=lambda _: False,
+        )
+
+    def deploy(self, folder: Path, stream: str, views: Mapping[str, str]) -> None:
+        definitions = [f"CREATE VIEW {name} AS {select};" for name, select in views.items()]
+        self.folding = Folding(load(folder, stream, *definitions))
+        self.name = self.folding.stream.name
+        streams, rows = registered.rows(self.folding.project, self.root)
+        register(self.ledger, streams, rows, START)
+
+    def epoch(
+        self,
+        *tasks: Sequence[Row],
+        suspend: Mapping[str, str] | None = None,
+        spoil: Mapping[str, pa.Table] | None = None,
+    ) -> int:
+        """Commit an epoch of these rows. `suspend` maps names of views to messages, `spoil` to what
+        stands in the segments in place of their core rows."""
+        last = progress(self.ledger, self.name)
+        number, instant = last.epoch + 1, START + timedelta(seconds=last.epoch + 1)
+        gone = {self.folding.view(name).version: text for name, text in (suspend or {}).items()}
+        self.folding.views = [each for each in self.folding.views if each.version not in gone]
+        start = self.offset
+        segments = tuple(
+            self._segment(number, instant, at, rows, spoil or {}) for at, rows in enumerate(tasks)
+        )
+        commit_epoch(
+            self.ledger,
+            EpochCommit(
+                stream=self.name,
+                epoch=number,
+                instant=instant,
+                token=self.lease.token,
+                stream_version=self.folding.stream.version,
+                topic_id="topic-id",
+                ranges=(Range(0, start, self.offset),),
+                segments=segments,
+                folded=tuple(view.version for view in self.folding.views),
+                suspended=tuple(gone.items()),
+                uuid=uuid.uuid4().hex,
+            ),
+        )
+        self.told[number] = [*self.told[number - 1], *(row for rows in tasks for row in rows)]
+        return number
+
+    def _segment(
+        self,
+        epoch: int,
+        instant: datetime,
+        at: int,
+        rows: Sequence[Row],
+        spoil: Mapping[str, pa.Table],
+    ) -> SegmentFile:
+        table = records([spelled(row) for row in rows], offset=self.offset)
+        self.offset += len(rows)
+        (folded,) = self.folding.epoch(epoch, instant, table)
+        spoilt = {self.folding.view(name).version: {"core": core} for name, core in spoil.items()}
+        data = encode(
+            Segment(
+                self.name,
+                epoch,
+                self.lease.token,
+                folded.master,
+                folded.rejects,
+                folded.ids,
+                {**folded.partials, **spoilt},
+            )
+        )
+        name = f"{epoch}-{at}-{self.lease.token}-{uuid.uuid4().hex}.zip"
+        file = self.root.put(f"segments/{self.name}", name, data)
+        return SegmentFile(
+            file,
+            len(rows),
+            folded.accepted,
+            folded.duplicates,
+            folded.rejected,
+            folded.ids is not None,
+        )
+
+
+def spelled(row: Row) -> bytes:
+    moment = row.get("moment")
+    return json.dumps({**row, "moment": moment.isoformat() if moment else None}).encode()
+
+
+class Served:
+    """What `serving.run` puts together, stepped by hand: `now` is the test's clock."""
+
+    def __init__(self, state: Path, *, round_epochs: int = 256) -> None:
+        self.tables = Tables()
+        self.follower = Follower(
+            lambda: open_ledger(state), DataRoot(state), self.tables, round_epochs=round_epochs
+        )
+        self.now = 0.0
+
+    def step(self, seconds: float = 2.0) -> bool:
+        self.now += seconds
+        return self.follower.step(self.now)
+
+    def catch_up(self) -> None:
+        while self.step():
+            pass
+
+    def rows(self, sql: str) -> list[tuple[Any, ...]]:
+        cursor = self.tables.cursor()
+        try:
+            return cursor.execute(sql).fetchall()
+        finally:
+            cursor.close()
+
+    def arrow(self, sql: str) -> pa.Table:
+        cursor = self.tables.cursor()
+        try:
+            table: pa.Table = cursor.sql(sql).to_arrow_table()
+            return table
+        finally:
+            cursor.close()
+
+    def degraded(self, view: str) -> str | None:
+        found: str | None = self.coverage(view)["degraded"]
+        return found
+
+    def coverage(self, view: str) -> dict[str, Any]:
+        (found,) = (
+            each.json()
+            for stream in self.follower.streams.values()
+            for each in stream.coverage()
+            if each.view == view
+        )
+        return found
+
+
+@contextmanager
+def http(front: Front) -> Iterator[httpx.Client]:
+    """The application behind a real server on a loopback port."""
+    config = uvicorn.Config(
+        application(front, LOOPBACK),
+        port=0,
+        lifespan="off",
+        log_level="critical",
+        timeout_graceful_shutdown=1,
+    )
+    server = uvicorn.Server(config)
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    try:
+        while not server.started:
+            time.sleep(0.005)
+        port = server.servers[0].sockets[0].getsockname()[1]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+            yield client
+    finally:
+        server.should_exit = True
+        thread.join()
+
+
+@contextmanager
+def serving(served: Served, **limits: int) -> Iterator[httpx.Client]:
+    front = Front(served.tables, served.follower, lambda: served.now, **limits)
+    try:
+        with http(front) as client:
+            yield client
+    finally:
+        front.close()
+
+
+def ask(client: httpx.Client, sql: str, **fields: Any) -> httpx.Response:
+    return client.post("/sql", json={"sql": sql, **fields})

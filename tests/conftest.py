@@ -1,0 +1,44 @@
+"""Fixtures for every kind of test."""
+
+from __future__ import annotations
+
+import socket
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, settings
+
+# A busy machine is no failure: what a test may cost is not what a property states.
+settings.register_profile(
+    "everview", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("everview")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """For tests/golden: write what is emitted now; the difference is what a review reads."""
+    parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.sql")
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    """An empty state folder."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def now() -> datetime:
+    """The fixed clock."""
+    return datetime(2026, 1, 1, 10, 0, 0, tzinfo=UTC)
+
+
+@pytest.fixture
+def free_port() -> int:
+    """A loopback port that nothing listened on a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port

@@ -1,0 +1,157 @@
+"""Streaming's small parts, without Spark and without a broker."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+
+from schemas.errors import BadUse, OffsetsGone, RangeInvalid, RecordsOutsideRange
+from schemas.position import Position, Range
+from schemas.storage import DataRoot
+from schemas.stored_file import StoredFile
+from streaming import run, source
+from streaming.driver import is_running, this_process
+from streaming.epoch import check_offsets, merge_suspended
+from streaming.flow import fresh_checkpoint, one_line
+from streaming.orphans import remove_orphans, token_of
+from streaming.report import Report, StreamReport
+from streaming.session import levers
+from streaming.settings import Settings
+from streaming.task import TaskReport
+
+
+def test_starts_are_the_logs_at_first_and_then_the_ledgers() -> None:
+    assert source.starts("s", Position(), (0, 1), {0: 10, 1: 7}) == {0: 10, 1: 7}
+    assert source.starts("s", Position({0: 50}), (0, 1), {0: 10, 1: 0}) == {0: 50, 1: 0}
+
+
+def test_a_partition_that_came_later_is_read_from_its_first_offset() -> None:
+    with pytest.raises(OffsetsGone) as gone:
+        source.starts("s", Position({0: 50}), (0, 1), {0: 10, 1: 7})
+    assert (gone.value.partition, gone.value.start, gone.value.until) == (1, 0, 7)
+
+
+def test_offsets_that_are_gone_are_named_exactly() -> None:
+    with pytest.raises(OffsetsGone) as gone:
+        source.starts("s", Position({0: 50, 1: 3}), (0, 1), {0: 50, 1: 9})
+    assert (gone.value.partition, gone.value.start, gone.value.until) == (1, 3, 9)
+
+
+def test_the_plan_of_a_micro_batch(tmp_path: Path) -> None:
+    (tmp_path / "offsets").mkdir()
+    text = 'v1\n{"batchWatermarkMs":0}\n{"t":{"1":7,"0":5}}'
+    (tmp_path / "offsets" / "12").write_text(text, encoding="utf-8")
+    ends = source.planned(tmp_path, 12, "t")
+    assert ends == {0: 5, 1: 7}
+    assert source.ranges({0: 5}, ends) == (Range(0, 5, 5), Range(1, 0, 7))
+    with pytest.raises(RangeInvalid):
+        source.ranges({0: 6}, ends)
+
+
+def report(task: int, **seen: tuple[int, int]) -> TaskReport:
+    return TaskReport(task, {int(name[1:]): offsets for name, offsets in seen.items()})
+
+
+def test_tasks_may_not_share_records() -> None:
+    ranges = (Range(0, 10, 20), Range(1, 0, 5))
+    check_offsets("s", ranges, [report(0, p0=(10, 14), p1=(0, 4)), report(1, p0=(15, 19))])
+    check_offsets("s", ranges, [report(0, p0=(12, 12))])
+    for wrong in (
+        [report(0, p0=(9, 12))],
+        [report(0, p0=(10, 20))],
+        [report(0, p2=(0, 0))],
+        [report(0, p0=(10, 15)), report(1, p0=(15, 19))],
+    ):
+        with pytest.raises(RecordsOutsideRange):
+            check_offsets("s", ranges, wrong)
+
+
+def test_a_task_report_comes_back_as_it_was() -> None:
+    file = StoredFile("segments/s/1-0-1-x.zip", "ab", 12)
+    full = TaskReport(1, {0: (3, 9)}, file, 7, 6, 1, 1, True, (("v", "why"),), None)
+    assert TaskReport.from_json(full.json()) == full
+    behind = TaskReport(0, {0: (3, 9)}, needs_ids_from=4)
+    assert TaskReport.from_json(behind.json()) == behind
+    assert merge_suspended([full, replace(full, suspended=(("v", "later"),))]) == (("v", "why"),)
+
+
+def test_only_older_unnamed_segments_are_orphans(tmp_path: Path) -> None:
+    folder = tmp_path / "segments" / "s"
+    folder.mkdir(parents=True)
+    segments = ("1-0-1-a.zip", "2-0-1-b.zip", "2-0-2-c.zip")
+    for name in (*segments, "notes.txt", ".x.part", "a-b-c-d.zip"):
+        (folder / name).touch()
+    gone = remove_orphans(DataRoot(tmp_path), "s", 2, lambda: ["segments/s/1-0-1-a.zip"])
+    assert gone == ["2-0-1-b.zip"]
+    assert not (folder / "2-0-1-b.zip").exists()
+    assert len(list(folder.iterdir())) == 5
+    assert remove_orphans(DataRoot(tmp_path), "other", 2, list) == []
+    assert token_of("12-3-45-0f.zip") == 45
+
+
+def test_a_checkpoint_is_fresh(tmp_path: Path) -> None:
+    first = fresh_checkpoint(tmp_path, "s", 1)
+    (first / "offsets").mkdir()
+    second = fresh_checkpoint(tmp_path, "s", 1)
+    assert second != first
+    assert not first.exists()
+    assert list(second.iterdir()) == []
+
+
+def test_the_report_is_replaced_whole(tmp_path: Path, now: datetime) -> None:
+    file = tmp_path / "run" / "streaming.json"
+    streams = {"s": StreamReport(3, {"0": 12}, None)}
+    Report("running", now, streams).write(file)
+    Report("failed", now, streams, "why").write(file)
+    found = json.loads(file.read_text(encoding="utf-8"))
+    assert found["pid"] == os.getpid()
+    assert (found["state"], found["error"]) == ("failed", "why")
+    assert found["streams"] == {"s": {"epoch": 3, "position": {"0": 12}, "error": None}}
+    assert [each.name for each in file.parent.iterdir()] == ["streaming.json"]
+
+
+def test_a_holder_is_a_process_not_a_number() -> None:
+    this = this_process()
+    assert is_running(this)
+    assert not is_running(replace(this, started=this.started - 100))
+    assert not is_running(replace(this, pid=2**22 + 1))
+
+
+def test_an_error_is_one_line() -> None:
+    text = (
+        "An exception\nTraceback (most recent call last):\n  File x\nValueError: bad value\n\nat y"
+    )
+    assert one_line(RuntimeError(text)) == "RuntimeError: ValueError: bad value"
+    assert one_line(RuntimeError()) == "RuntimeError: no message"
+    assert one_line(OffsetsGone("s", 0, 1, 5)).startswith("stream 's': offsets 1..4 of partition 0")
+
+
+def test_only_the_connectors_own_jars_are_taken(tmp_path: Path) -> None:
+    for name in ("kafka-clients-3.9.2.jar", "scala-library-2.13.18.jar", "jsr305-3.0.0.jar"):
+        (tmp_path / name).touch()
+    settings = Settings(tmp_path, "h:1", jars=tmp_path)
+    jars = levers(settings)["spark.jars"].split(",")
+    assert [Path(jar).name for jar in jars] == ["jsr305-3.0.0.jar", "kafka-clients-3.9.2.jar"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["--state", "s"],
+        ["--state", "s", "--bootstrap-servers", "h:1", "--max-events-per-epoch", "0"],
+        ["--state", "s", "--bootstrap-servers", "h:1", "--jars", "/nowhere/at/all"],
+    ],
+)
+def test_bad_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        run.parse(arguments)
+    assert left.value.code == 2
+    assert "error" in capsys.readouterr().err
+    with pytest.raises(BadUse):
+        Settings(Path("s"), "h:1", max_events_per_epoch=0)

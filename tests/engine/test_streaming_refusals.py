@@ -1,0 +1,89 @@
+"""One writer; a topic that is another one; offsets that are gone: refused by name."""
+
+from __future__ import annotations
+
+import time
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from kafka import KafkaAdminClient, TopicPartition
+
+from infra import jars
+from schemas.ledger.connect import Ledger
+from schemas.ledger.epochs import EpochCommit, commit_epoch, lease_name
+from schemas.ledger.leases import leases, release, take
+from schemas.ledger.versions import streams, views
+from schemas.position import Range
+from streaming.driver import is_running, this_process
+from tests.engine.conftest import Stack, wait_until
+
+pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+
+PROJECT = """
+CREATE STREAM steady (n BIGINT) WITH (topic = '{topic}steady', format = 'json');
+CREATE STREAM renewed (n BIGINT) WITH (topic = '{topic}renewed', format = 'json');
+CREATE STREAM behind (n BIGINT) WITH (topic = '{topic}behind', format = 'json');
+CREATE VIEW steady_total AS SELECT count(*) AS events FROM steady;
+"""
+
+
+def commit_nothing(ledger: Ledger, stream: str, until: int) -> None:
+    """An epoch over offsets 0.. of both partitions, as if there had been only markers."""
+    now = datetime.now(UTC)
+    lease = take(ledger, lease_name(stream), this_process(), now, timedelta(60), is_running)
+    version = next(each.version for each in streams(ledger) if each.name == stream)
+    folded = tuple(view.version for view in views(ledger, stream))
+    ranges = (Range(0, 0, until), Range(1, 0, until))
+    commit = EpochCommit(
+        stream, 1, now, lease.token, version, None, ranges, (), folded, (), f"uuid-{stream}"
+    )
+    commit_epoch(ledger, commit)
+    release(ledger, lease)
+
+
+def test_refusals_of_a_running_driver(stack: Stack) -> None:
+    stack.declare(PROJECT)
+    stack.create("steady", "renewed", "behind")
+    for name in ("steady", "renewed", "behind"):
+        stack.produce(name, [b'{"n": %d}' % n for n in range(100)])
+    admin = KafkaAdminClient(bootstrap_servers=stack.servers)
+    with stack.ledger() as ledger:
+        commit_nothing(ledger, "behind", until=10)
+    admin.delete_records({TopicPartition(stack.topic("behind"), 1): 25})
+    connector = ("--jars", str(jars.connector_jars()[0].parent))
+
+    driver = stack.start(*connector)
+    wait_until(lambda: stack.is_held("steady"), "the lease")
+    second = stack.start(*connector)
+    code, log = second.end()
+    assert code == 1
+    assert f"held by process {driver.process.pid} on host" in log
+    assert second.report() == {}
+
+    wait_until(lambda: driver.stream("renewed").get("epoch") == 1, "an epoch of renewed")
+    wait_until(lambda: driver.stream("steady").get("epoch") == 1, "an epoch of steady")
+    error = str(driver.stream("behind")["error"])
+    assert "offsets 10..24 of partition 1 are gone" in error
+
+    # the topic comes back with more records than were read: Spark alone would read on
+    admin.delete_topics([stack.topic("renewed")])
+    stack.create("renewed")
+    stack.produce("renewed", [b'{"n": 7}'] * 300)
+    wait_until(lambda: bool(driver.stream("renewed").get("error")), "the refusal")
+    wait_until(lambda: "created again" in str(driver.stream("renewed")["error"]), "its reason")
+    assert len(stack.epochs("renewed")) == 1
+
+    # the others go on, with new partitions too
+    admin.create_partitions({stack.topic("steady"): 3})
+    stack.produce("steady", [b'{"n": 1}'] * 10)
+    wait_until(lambda: driver.stream("steady").get("position", {}) != {}, "a position")
+    wait_until(lambda: len(stack.rows("steady")) == 110, "the new events of steady")
+    admin.close()
+
+    begun = time.monotonic()
+    code, log = driver.stop()
+    assert code == 0, log
+    assert time.monotonic() - begun < 20
+    with stack.ledger() as ledger:
+        assert leases(ledger) == []
+    assert driver.report()["state"] == "stopped"

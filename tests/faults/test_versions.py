@@ -1,0 +1,112 @@
+"""What is registered, and what the next epoch therefore carries."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from schemas.errors import (
+    StreamUnknown,
+    TopicRecreated,
+    VersionRetired,
+    VersionsDiffer,
+)
+from schemas.ledger import versions
+from schemas.ledger.connect import Ledger
+from schemas.ledger.epochs import (
+    commit_epoch,
+    progress,
+)
+from schemas.ledger.versions import ReferenceRow, StreamRow, ViewRow
+from tests.faults.committer import (
+    FLIGHTS,
+    NOW,
+    STREAM,
+    TTL,
+    VIEWS,
+    commit_some,
+    hold,
+    next_epoch,
+    rows,
+)
+
+
+def test_registration_is_given_back(ledger: Ledger) -> None:
+    airlines = ReferenceRow("airlines", "a" * 64, "CREATE TABLE airlines ...", 1461)
+    planes = ReferenceRow("planes", "b" * 64, "CREATE TABLE planes ...")
+    view = ViewRow("by_airline", "v9", FLIGHTS, "CREATE VIEW ...", (airlines, planes))
+    other = ViewRow("by_plane", "v8", "trains", "CREATE VIEW ...", (planes,))
+    trains = StreamRow("trains", "t", "s2", "CREATE STREAM trains ...")
+
+    versions.register(ledger, [trains], [view, other], NOW)
+    once = rows(ledger)
+    versions.register(ledger, [trains], [view, other], NOW + TTL)
+
+    assert rows(ledger) == once
+    assert versions.views(ledger, "trains") == [other]
+    assert versions.views(ledger) == [view, other, *VIEWS]
+    streams = [replace(STREAM, topic="flights-topic"), trains]
+    assert versions.streams(ledger) == streams
+    assert airlines.file == "references/" + "a" * 64
+
+
+def test_a_view_of_a_stream_that_is_not_there_is_refused_whole(ledger: Ledger) -> None:
+    before = rows(ledger)
+    with pytest.raises(StreamUnknown, match="'nowhere'"):
+        versions.register(
+            ledger,
+            [StreamRow("trains", "t", "s2", "d")],
+            [ViewRow("lost", "v9", "nowhere", "d")],
+            NOW,
+        )
+    assert rows(ledger) == before
+
+
+def test_a_changed_view_is_folded_in_its_new_version_only(ledger: Ledger) -> None:
+    token = hold(ledger).token
+    commit_some(ledger, 1, token)
+    changed = replace(VIEWS[0], version="v5")
+
+    versions.register(ledger, [STREAM], [changed], NOW)
+
+    with pytest.raises(VersionsDiffer) as caught:
+        commit_some(ledger, 1, token)
+    assert caught.value.registered == ("v2", "v5")
+    commit = next_epoch(progress(ledger, FLIGHTS), token)
+    commit_epoch(ledger, replace(commit, folded=("v2", "v5")))
+    assert [view.version for view in versions.views(ledger)] == ["v5", "v2"]
+
+
+def test_a_version_comes_back_only_if_no_epoch_was_missed(ledger: Ledger) -> None:
+    token = hold(ledger).token
+    commit_some(ledger, 1, token)
+    old, new = VIEWS[0], replace(VIEWS[0], version="v5")
+    versions.register(ledger, [], [new], NOW)
+    versions.register(ledger, [], [old], NOW)
+    commit_some(ledger, 1, token)
+    versions.register(ledger, [], [new], NOW)
+    commit = next_epoch(progress(ledger, FLIGHTS), token)
+    commit_epoch(ledger, replace(commit, folded=("v5", "v2")))
+
+    with pytest.raises(VersionRetired, match=r"'v1' of view 'carrier_hour' .* epochs 3\.\.3"):
+        versions.register(ledger, [], [old], NOW)
+
+
+def test_two_views_may_share_a_version(ledger: Ledger) -> None:
+    twin = ViewRow("twin", "v1", FLIGHTS, "CREATE VIEW twin ...")
+    versions.register(ledger, [], [twin], NOW)
+
+    commit_some(ledger, 1, hold(ledger).token)
+
+    found = {view.name: (view.definition, view.first_epoch) for view in versions.views(ledger)}
+    assert found["twin"] == ("CREATE VIEW twin ...", 1)
+    assert found["carrier_hour"] == (VIEWS[0].definition, 1)
+
+
+def test_10_a_recreated_topic_is_refused(ledger: Ledger) -> None:
+    versions.set_topic(ledger, FLIGHTS, "first")
+    versions.set_topic(ledger, FLIGHTS, "first")
+    with pytest.raises(TopicRecreated, match=r"'flights-topic' .* id first; got second"):
+        versions.set_topic(ledger, FLIGHTS, "second")
+    assert progress(ledger, FLIGHTS).topic_id == "first"

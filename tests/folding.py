@@ -1,0 +1,116 @@
+"""The speed layer without Spark and Kafka: epochs folded in DuckDB, partials merged, presented."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pyarrow as pa
+
+from schemas import engine, project
+from schemas.compile import CompiledStream, CompiledView
+from schemas.engine import RECORDS, Engine, Folded
+from schemas.project import Project
+
+Parts = Sequence[Mapping[str, pa.Table]]
+
+
+def load(folder: Path, *definitions: str, files: Mapping[str, bytes] | None = None) -> Project:
+    """A project of these definitions."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for at, text in enumerate(definitions):
+        (folder / f"{at:03d}.sql").write_text(text)
+    for name, data in (files or {}).items():
+        (folder / name).write_bytes(data)
+    return project.load(folder)
+
+
+def records(values: Iterable[bytes | None], partition: int = 0, offset: int = 0) -> pa.Table:
+    """Records of one partition, from an offset on."""
+    listed = list(values)
+    stamp = datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)
+    columns: dict[str, list[object]] = {
+        "_partition": [partition] * len(listed),
+        "_offset": list(range(offset, offset + len(listed))),
+        "_timestamp": [stamp] * len(listed),
+        "_key": [None] * len(listed),
+        "_value": [*listed],
+    }
+    return pa.Table.from_pydict(columns, schema=RECORDS)
+
+
+class Folding:
+    """One stream's epochs, one task each unless said otherwise."""
+
+    def __init__(self, loaded: Project) -> None:
+        self.project = loaded
+        self.stream: CompiledStream = loaded.streams()[0]
+        self.views: list[CompiledView] = loaded.views()
+        self.within: timedelta = next(iter(loaded.definitions.streams.values())).dedup_within
+        self.restart()
+
+    def restart(self) -> None:
+        """A new engine, which knows no ids."""
+        self.engine: Engine = engine.connect()
+        for view in self.views:
+            for reference in view.references:
+                data = self.project.contents[reference.name.lower()].data
+                self.engine.load_reference(reference, data)
+
+    def epoch(self, number: int, instant: datetime, *tasks: pa.Table) -> list[Folded]:
+        """Fold the tasks of an epoch, then let the index of ids know it."""
+        folded = [
+            self.engine.fold(
+                self.stream,
+                self.views,
+                task,
+                epoch=number,
+                instant=instant,
+                since=instant - self.within,
+            )
+            for task in tasks
+        ]
+        if self.stream.key:
+            ids = [part.ids for part in folded if part.ids is not None]
+            self.engine.add_ids(self.stream, number, ids)
+        return folded
+
+    def view(self, name: str) -> CompiledView:
+        """A view by name."""
+        return next(view for view in self.views if view.name == name)
+
+
+@functools.cache
+def _merging() -> Engine:
+    """The engine that merges and presents; it keeps nothing between calls."""
+    return engine.connect()
+
+
+def merged(view: CompiledView, parts: Parts) -> dict[str, pa.Table]:
+    """The merge of partials, per table of a view."""
+    own = _merging()
+    tables = {}
+    for table in view.tables:
+        own.register("parts", pa.concat_tables([part[table.name] for part in parts]))
+        tables[table.name] = own.arrow(table.merge("parts"))
+    return tables
+
+
+def presented(view: CompiledView, parts: Parts) -> list[tuple[object, ...]]:
+    """present(merge(parts)) of a view, rows in no order."""
+    own = _merging()
+    tables = merged(view, parts)
+    own.register("core", tables["core"])
+    source = "core"
+    for at, finish in enumerate(view.finishes):
+        own.register(f"wide_{at}", tables[finish.table])
+        finished = finish.select(f"wide_{at}")
+        keys = [f'c."{key}" IS NOT DISTINCT FROM f."{key}"' for key, _ in finish.group]
+        column = finish.columns[0][0]
+        source = (
+            f'(SELECT c.*, f."{column}" FROM {source} c '
+            f"LEFT JOIN ({finished}) f ON {' AND '.join(keys) or 'true'})"
+        )
+    return own.con.execute(view.present(source)).fetchall()
