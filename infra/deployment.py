@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
@@ -34,6 +35,7 @@ class Plan:
 
     changes: tuple[Change, ...]
     empty: bool
+    epochs: Mapping[str, int] = field(default_factory=dict)  # the last of each registered stream
 
     @property
     def refused(self) -> tuple[Change, ...]:
@@ -55,18 +57,21 @@ def plan(project: Project, state: Path) -> Plan:
         streams = {row.name: row.version for row in versions.streams(ledger)}
         views = {row.name: row.version for row in versions.views(ledger)}
         last = {name: epochs.progress(ledger, name).epoch for name in streams}
-    return Plan(_differences(project, streams, views, last), empty=not streams)
+    return Plan(_differences(project, streams, views, last), not streams, last)
 
 
 def deploy(project: Project, state: Path, now: datetime) -> Plan:
-    """Registers a project, all of it or nothing; gives what it changed. Raises DeployRefused."""
+    """Registers a project, all of it or nothing; gives what it changed.
+
+    Raises DeployRefused, and EpochsMoved where a stream went on since its history was looked at.
+    """
     found = plan(project, state)
     if found.refused:
         raise DeployRefused([f"{change}: {change.refused}" for change in found.refused])
     if found.registers:
         rows = registered.rows(project, DataRoot(state))
         with open_ledger(state, create=True) as ledger:
-            versions.register(ledger, *rows, now)
+            versions.register(ledger, *rows, now, found.epochs)
         failpoint("deploy.after_register")
     return found
 
@@ -92,19 +97,28 @@ def _differences(
     own_views = project.views()
     for name, version in own_streams.items():
         if name not in streams:
-            changes.append(Change("stream", name, "new"))
+            changes.append(Change("stream", name, "new", _other_case(name, streams)))
         elif streams[name] != version:
             changes.append(Change("stream", name, "changed", _has_history(name, last)))
     for view in own_views:
         refused = _has_history(view.stream, last)
         if view.name not in views:
+            refused = _other_case(view.name, views) or refused
             changes.append(Change("view", view.name, "new", refused))
         elif views[view.name] != view.version:
             changes.append(Change("view", view.name, "changed", refused))
-    gone = [("stream", name) for name in streams if name not in own_streams]
-    gone += [("view", name) for name in views if name not in {view.name for view in own_views}]
+    there = {name.lower() for name in [*own_streams, *(view.name for view in own_views)]}
+    gone = [("stream", name) for name in streams if name.lower() not in there]
+    gone += [("view", name) for name in views if name.lower() not in there]
     changes += [Change(kind, name, "not in the project") for kind, name in gone]
     return tuple(changes)
+
+
+def _other_case(name: str, registered: Iterable[str]) -> str:
+    for each in registered:
+        if each.lower() == name.lower():
+            return f"it is registered as {each!r}, which is the same name. Write it so"
+    return ""
 
 
 def _has_history(stream: str, last: dict[str, int]) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import io
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -17,7 +18,7 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv
 
-from schemas.compile import CompiledReference, CompiledStream, CompiledView, sql
+from schemas.compile import CompiledReference, CompiledStream, CompiledView, parse, sql
 from schemas.language.binder import FunctionUse, SqlError
 from schemas.language.reference import Reference
 from schemas.language.scope import RECORD_COLUMNS
@@ -49,6 +50,13 @@ MACROS = frozenset(
 
 # what DuckDB's messages go on with, and would lead astray here
 BESIDE = ("\n\tCandidate functions", ", or use ANY_VALUE(", " Use SET ")
+
+
+# what an expression and its values are to blame for; a full disk, say, is another matter
+OWN_FAULTS = (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError)
+COUNTED = "SELECT * EXCLUDE (_duplicate) FROM events WHERE NOT _duplicate"
+# where a message of the engine goes on with what it found
+_VALUES = re.compile(r"""\s*(?:['"`:]|[-+]?\b\d)""")
 
 
 @dataclass(frozen=True)
@@ -125,31 +133,23 @@ class Engine:
         duplicate. Ids of earlier epochs must have been added, references loaded. A view whose
         expression fails is left out of `partials` and named in `suspended`.
         """
-        self.register("records", records)
         if stream.key:
             known = self._ids_table(stream)
             self.execute(f"CREATE OR REPLACE TEMP VIEW ids AS SELECT * FROM {known}")
         times = {"$instant": _literal(instant), "$since": _literal(since)}
-        try:
-            for statement in stream.parse:
-                self.execute(statement)
-            for statement in stream.dedup:
-                self.execute(_with(statement, times))
-        finally:
-            self.con.unregister("records")
-        self.execute(
-            "CREATE OR REPLACE TEMP VIEW counted AS "
-            "SELECT * EXCLUDE (_duplicate) FROM events WHERE NOT _duplicate"
-        )
+        self._parse(stream, records)
+        for statement in stream.dedup:
+            self.execute(_with(statement, times))
+        self._count(COUNTED)
         partials: dict[str, Mapping[str, pa.Table]] = {}
         suspended: dict[str, str] = {}
         for view in views:
             try:
-                partials[view.version] = {
-                    table.name: self.arrow(table.fold) for table in view.tables
-                }
-            except duckdb.Error as error:
-                suspended[view.version] = str(error).splitlines()[0]
+                partials[view.version] = self._fold(view)
+            except duckdb.CatalogException:  # what it reads is not there: no fault of the view
+                raise
+            except OWN_FAULTS as error:
+                suspended[view.version] = self._failure(view, error)
         master = self.arrow(f"SELECT {epoch}::BIGINT AS _epoch, * FROM ({stream.master})")
         rejects = self.arrow(stream.rejects)
         ids = self.arrow(_with(stream.ids, times)) if stream.key else None
@@ -173,9 +173,13 @@ class Engine:
     def add_ids(self, stream: CompiledStream, epoch: int, tables: Iterable[pa.Table]) -> None:
         """Take in the counted ids of committed epochs up to `epoch`."""
         name = self._ids_table(stream)
+        types, key = dict(stream.columns), sql.names(stream.key)
+        typed = ", ".join(f"{sql.name(k)}::{types[k]} AS {sql.name(k)}" for k in stream.key)
+        # never by the hash in the file, which another engine may have made
+        select = f"SELECT hash({key}), {key}, _instant FROM (SELECT {typed}, _instant FROM added)"
         for table in tables:
             self.register("added", table)
-            self.execute(f"INSERT INTO {name} SELECT * FROM added")
+            self.execute(f"INSERT INTO {name} {select}")
             self.con.unregister("added")
         self._ids[stream.name] = epoch
 
@@ -210,6 +214,82 @@ class Engine:
             f"row {row}, column {column!r} must be {expected}; got {found!r}"
             for row, column, expected, found in rows
         ]
+
+    def _parse(self, stream: CompiledStream, records: pa.Table) -> None:
+        """Leave `parsed`. TRY does not catch all that a value can make an expression raise, so
+        where the whole fails, the events that fail alone are looked for and rejected."""
+        try:
+            self._parse_all(stream, records)
+        except (*OWN_FAULTS, duckdb.OutOfMemoryException):
+            self._parse_halves(stream, records)
+
+    def _parse_all(self, stream: CompiledStream, records: pa.Table) -> None:
+        self.register("records", records)
+        try:
+            for statement in stream.parse:
+                self.execute(statement)
+        finally:
+            self.con.unregister("records")
+
+    def _parse_halves(self, stream: CompiledStream, records: pa.Table) -> None:
+        # what fails without a record is no fault of a record, and is raised here
+        self._parse_all(stream, records.slice(0, 0))
+        self.execute("CREATE OR REPLACE TEMP TABLE gathered AS FROM parsed")
+        whole, middle = records.num_rows, records.num_rows // 2
+        left = [records.slice(middle), records.slice(0, middle)] if whole > 1 else [records]
+        while left:
+            part = left.pop()
+            try:
+                self._parse_all(stream, part)
+                self.execute("INSERT INTO gathered FROM parsed")
+            except (*OWN_FAULTS, duckdb.OutOfMemoryException) as error:
+                if part.num_rows > 1:
+                    middle = part.num_rows // 2
+                    left += [part.slice(middle), part.slice(0, middle)]
+                    continue
+                if isinstance(error, duckdb.OutOfMemoryException):
+                    self._parse_all(stream, _without_value(part))  # is there any memory at all
+                self._reject(part, error)
+        self.execute("CREATE OR REPLACE TEMP TABLE parsed AS FROM gathered")
+        self._drop("gathered")
+
+    def _reject(self, record: pa.Table, error: duckdb.Error) -> None:
+        found = sql.text(_first_line(error)[: parse.SHOWN].replace("\0", ""))
+        self.register("records", record)
+        self.execute(
+            "INSERT INTO gathered BY NAME "
+            f"SELECT *, 'expression' AS _reason, '' AS _expected, {found} AS _found FROM records"
+        )
+        self.con.unregister("records")
+
+    def _count(self, select: str) -> None:
+        """What views fold."""
+        self.execute(f"CREATE OR REPLACE TEMP VIEW counted AS {select}")
+
+    def _fold(self, view: CompiledView) -> dict[str, pa.Table]:
+        return {table.name: self.arrow(table.fold) for table in view.tables}
+
+    def _failure(self, view: CompiledView, error: duckdb.Error) -> str:
+        """Why a view could not be folded: the engine's words without the values that it met, and
+        the event with which it begins to fail."""
+        ordered = f"{COUNTED} ORDER BY _partition, _offset"
+        passes, fails = -1, self._number("SELECT count(*) FROM counted")
+        try:
+            while fails - passes > 1:
+                middle = (passes + fails) // 2
+                self._count(f"{ordered} LIMIT {middle}")
+                try:
+                    self._fold(view)
+                    passes = middle
+                except OWN_FAULTS as earlier:
+                    fails, error = middle, earlier
+        finally:
+            self._count(COUNTED)
+        if not fails:
+            return _first_line(error)
+        at = f"SELECT _partition, _offset FROM ({ordered}) LIMIT 1 OFFSET {fails - 1}"
+        ((partition, offset),) = self.con.execute(at).fetchall()
+        return f"{_without_values(error)} (from partition {partition}, offset {offset} on)"
 
     def _ids_table(self, stream: CompiledStream) -> str:
         """Makes the table of counted ids at first use."""
@@ -409,6 +489,21 @@ def _sql_error(error: duckdb.Error, text: str, head: int) -> SqlError:
     at = told.get("position")
     offset = None if at is None else max(0, _characters(text, int(str(at))) - head)
     return SqlError(" ".join(message.split()), offset)
+
+
+def _first_line(error: duckdb.Error) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _without_values(error: duckdb.Error) -> str:
+    """The message up to where it could quote an event."""
+    kind, colon, rest = _first_line(error).partition(": ")
+    return kind + colon + _VALUES.split(rest)[0]
+
+
+def _without_value(record: pa.Table) -> pa.Table:
+    at = record.schema.get_field_index("_value")
+    return record.set_column(at, "_value", pa.nulls(record.num_rows, pa.binary()))
 
 
 def _literal(instant: datetime) -> str:

@@ -387,3 +387,39 @@ class TopicNotThere(EverviewError):
             "On everview's own broker `everview up` creates it; on another one, create it"
         )
         super().__init__(text)
+
+
+class EpochsMoved(EverviewError):
+    """A stream went on between the plan of a registration and the registration."""
+
+    def __init__(self, stream: str, expected: int, found: int) -> None:
+        self.stream, self.expected, self.found = stream, expected, found
+        text = (
+            f"stream {stream!r} must be at epoch {expected}, as when the change was planned; got "
+            f"epoch {found}. Nothing was registered; run `everview deploy` again"
+        )
+        super().__init__(text)
+
+
+class NameTaken(EverviewError):
+    """A name that is registered in other case."""
+
+    def __init__(self, kind: str, name: str, registered: str) -> None:
+        self.kind, self.name, self.registered = kind, name, registered
+        text = (
+            f"{kind} {name!r} is registered as {registered!r}, and names that differ by case alone "
+            "are one name. Nothing was registered; write it as it is registered"
+        )
+        super().__init__(text)
+
+
+class EpochIncomplete(EverviewError):
+    """The tasks of an epoch did not write every event that they read."""
+
+    def __init__(self, stream: str, epoch: int, found: str) -> None:
+        self.stream, self.epoch, self.found = stream, epoch, found
+        text = (
+            f"epoch {epoch} of stream {stream!r} must hold every event that its tasks read; "
+            f"got {found}. The epoch is left"
+        )
+        super().__init__(text)

@@ -31,7 +31,7 @@ from threading import Lock
 
 from schemas.errors import FailpointInvalid
 
-# Every moment there is; the names are stable, as `everview drill --list` prints them.
+# Every moment there is. The names are stable: tests and scripts set failpoints by them.
 MOMENTS: Mapping[str, str] = {
     "task.before_segment": "in a Spark task: events folded, nothing written",
     "task.after_segment": "in a Spark task: segment fsynced, result not yet returned",
@@ -40,7 +40,6 @@ MOMENTS: Mapping[str, str] = {
     "epoch.after_commit": "in the driver: committed, Spark does not know it yet",
     "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
     "serve.loaded": "in serving: loaded and checked, not swapped in",
-    "serve.mid_result": "in serving: half of an answer sent",
     "deploy.after_register": "in deploy: versions registered, nothing built",
 }
 

@@ -62,11 +62,18 @@ def plans(ledger: Ledger) -> dict[str, StreamPlan]:
     Raises VersionOfAnotherRelease where a registered definition no longer means what it meant when
     it was registered.
     """
-    found = {}
-    for stream in versions.streams(ledger):
-        views = versions.views(ledger, stream.name)
-        found[stream.name] = _plan(stream, views)
-    return found
+    return {
+        row.name: _plan(row, versions.views(ledger, row.name)) for row in versions.streams(ledger)
+    }
+
+
+def plan(ledger: Ledger, stream: str) -> StreamPlan:
+    """One registered stream; trouble with another one is none of it.
+
+    Raises KeyError for a stream that is not registered, and what `plans` does.
+    """
+    rows = {row.name: row for row in versions.streams(ledger)}
+    return _plan(rows[stream], versions.views(ledger, stream))
 
 
 def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:

@@ -31,8 +31,8 @@ from serving.coverage import iso
 from serving.envelope import Answer, Code, RequestError
 from serving.follow import FollowedStream, FollowedView
 from serving.front import Front
+from serving.job import Query
 from serving.neighbours import OnlyOwn
-from serving.workers import Query
 
 BODY_BYTES = 256 * 1024
 MAX_ROWS, MAX_ROWS_LIMIT = 10_000, 1_000_000  # default, and what more is cut to

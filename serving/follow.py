@@ -20,6 +20,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from schemas import registered
 from schemas.compile import CompiledView
+from schemas.cut import Cut
 from schemas.errors import DamagedFile, EverviewError, LedgerMissing, ViewFailed
 from schemas.failpoints import failpoint
 from schemas.ledger.connect import Ledger
@@ -40,6 +41,7 @@ ROUND_EPOCHS = 256
 ROUND_BYTES = 256 * 2**20  # of partials in memory
 
 STARTING = "starting"
+CUT = Cut(0)  # no batch view is built: speed owns every epoch
 
 Partials = dict[str, dict[str, list[pa.Table]]]  # view -> table -> rows
 Loaded = tuple[CommittedEpoch, Partials]
@@ -131,7 +133,7 @@ class FollowedStream:
                 view=view.row.name,
                 version=view.row.version,
                 stream=self.row.name,
-                cut=0,
+                cut=CUT.epoch,
                 epoch=view.epoch,
                 position=view.position.json(),
                 fresh_as_of=iso(view.instant),

@@ -13,8 +13,8 @@ from serving import coverage
 from serving.coverage import Coverage
 from serving.envelope import Answer, Code, RequestError
 from serving.follow import Follower
+from serving.job import Job, Query
 from serving.tables import Tables
-from serving.workers import Job, Query
 
 WORKERS = 2
 QUEUE = 64

@@ -10,6 +10,7 @@ caller refuses those that are no views of the state that the statement runs on.
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -18,6 +19,7 @@ from typing import Any
 
 import duckdb
 
+from schemas.engine import EmptyTables
 from serving.envelope import Code, RequestError, from_engine, place
 
 SQL_BYTES = 64 * 1024
@@ -50,21 +52,28 @@ TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 SHOWN = frozenset({"DESCRIBE", "SUMMARY"})
 SHOW_TABLES = '"tables"'
 
-# Scalar functions that look at the machine, or wait. The place for an allow-list: `_function`.
-FUNCTIONS_REFUSED = frozenset(
-    {
-        "current_setting",
-        "getenv",
-        "getvariable",
-        "nextval",
-        "currval",
-        "query",
-        "query_table",
-        "set_config",
-        "sleep_ms",
-        "write_log",
-    }
+# Beside aggregates and what depends on its arguments alone: what tells the time or draws lots, what
+# the parser makes of SQL, and macros that only compute.
+MORE_FUNCTIONS = frozenset(
+    {"now", "today", "current_date", "current_timestamp", "get_current_time"}
+    | {"get_current_timestamp", "transaction_timestamp", "current_localtime"}
+    | {"current_localtimestamp", "age", "ago", "random", "uuid", "gen_random_uuid", "uuidv4"}
+    | {"uuidv7", "unnest", "count_star", "geomean", "geometric_mean", "wavg", "weighted_avg"}
+    | {"json_group_array", "json_group_object", "json_group_structure", "array_reverse"}
+    | {"array_pop_back", "array_pop_front", "array_push_back", "array_push_front"}
+    | {"map_contains_entry", "map_contains_value", "md5_number_lower", "md5_number_upper"}
 )
+# One call makes as much as a number says. Texts are not under DuckDB's memory limit.
+BOUNDLESS = frozenset(
+    {"repeat", "lpad", "rpad", "range", "generate_series", "list_resize", "array_resize"}
+    | {"bitstring"}
+)
+# They read a state of the engine's own from what they are given, or run what they are given.
+INNER = frozenset({"combine", "finalize", "to_aggregate_state", "json_deserialize_sql"})
+INNER_PREFIX = "__internal"
+TEMPLATES = frozenset({"format", "printf"})
+# a width of four digits, one from an argument (%*d, {:{}})
+_WIDE = re.compile(r"\d{4}|\*|\{[^}]*\{")
 NO_PLACE = 2**64 - 1
 _PLAIN = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
@@ -87,6 +96,15 @@ class Statement:
 
     sql: str
     relations: tuple[Relation, ...]
+
+
+@functools.cache
+def _functions() -> tuple[frozenset[str], frozenset[str]]:
+    """The names that may be called, and all that there are."""
+    engine = EmptyTables((), ())
+    inner = {name for name in engine.steady if name.startswith(INNER_PREFIX)}
+    allowed = engine.steady | engine.aggregates | MORE_FUNCTIONS
+    return allowed - BOUNDLESS - INNER - inner, engine.known
 
 
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
@@ -185,6 +203,8 @@ class _Walk:
                 continue
             if key == "right" and node.get("type") == "RECURSIVE_CTE_NODE":
                 yield value, known | {self._cte(node["cte_name"])}
+            elif key == "function" and node.get("type") == "TABLE_FUNCTION":
+                yield list(value.values()), known  # it was judged; what it is given was not
             else:
                 yield value, known
 
@@ -195,8 +215,19 @@ class _Walk:
         return name.lower()
 
     def _function(self, node: Mapping[str, Any]) -> None:
-        if node["function_name"].lower() in FUNCTIONS_REFUSED:
+        name = node["function_name"].lower()
+        allowed, there = _functions()
+        if name not in allowed and name not in there:
+            message = f"function {node['function_name']!r} must exist; there is none of that name"
+            raise RequestError(Code.BAD_SQL, message, self._place(node))
+        if name not in allowed:
             self._refuse(f"function {node['function_name']!r}", node)
+        if name in TEMPLATES and not _narrow(node["arguments"]):
+            self._refuse(
+                f"function {node['function_name']!r} without a constant template of widths below "
+                "1000",
+                node,
+            )
 
     def _table_function(self, node: Mapping[str, Any]) -> None:
         function = node["function"]
@@ -218,3 +249,11 @@ class _Walk:
     def _refuse(self, what: str, node: Mapping[str, Any]) -> None:
         message = f"{what} is not allowed here; a statement reads views. Nothing was run"
         raise RequestError(Code.REFUSED, message, self._place(node))
+
+
+def _narrow(arguments: list[Mapping[str, Any]]) -> bool:
+    """Whether a template is a constant that widens nothing much."""
+    if not arguments or arguments[0]["name"]:
+        return False
+    literal = arguments[0]["expression"].get("literal", {})
+    return literal.get("kind") == "STRING" and not _WIDE.search(literal["text"])

@@ -1,4 +1,4 @@
-"""`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0]`: the serving layer.
+"""`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0] [--memory 2GB]`: serving.
 
 Answers `/healthz` at once; waits, not ready, while there is no ledger or no stream. SIGTERM and
 SIGINT end it with exit code 0, a second one at once. Exit code 1: the follower died, or the address
@@ -13,6 +13,7 @@ import ipaddress
 import json
 import logging
 import os
+import re
 import signal
 import socket
 import sys
@@ -36,6 +37,8 @@ from serving.tables import Tables
 
 REPORT_SECONDS = 0.5
 FOLLOWER_END_SECONDS = 1.0
+MEMORY = "2GB"
+_MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
 log = logging.getLogger("serving")
 
@@ -49,18 +52,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("cannot listen on %s:%s: %s", options.host, options.port, error.strerror)
         return 1
     with listening:
-        return Serving(options.state, listening, _hosts(options.host)).run()
+        return Serving(options.state, listening, _hosts(options.host), options.memory).run()
 
 
 class Serving:
     """The process: a follower's thread, and the loop that answers."""
 
-    def __init__(self, state: Path, listening: socket.socket, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, state: Path, listening: socket.socket, hosts: frozenset[str] | None, memory: str
+    ) -> None:
         self._listening = listening
         self._report_path = state / "run" / "serving.json"
         self._url = _url(listening)
         self._stop = threading.Event()
-        self._tables = Tables()
+        self._tables = Tables(memory_limit=memory)
         self._follower = Follower(lambda: open_ledger(state), DataRoot(state), self._tables)
         self._front = Front(self._tables, self._follower, time.monotonic)
         self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
@@ -140,6 +145,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, required=True, help="the state folder")
     parser.add_argument("--host", default="127.0.0.1", help="address to listen on")
     parser.add_argument("--port", type=int, default=0, help="0 finds a free one")
+    help_ = "what views and queries may take, such as 512MB; default: %(default)s"
+    parser.add_argument("--memory", default=MEMORY, help=help_)
     parser.add_argument(
         "--insecure-listen",
         action="store_true",
@@ -157,6 +164,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         )
     if not 0 <= options.port < 2**16:
         parser.error(f"--port must be from 0 to 65535; got {options.port}")
+    if not _MEMORY.fullmatch(options.memory):
+        parser.error(f"--memory must be a number with a unit, such as 2GB; got {options.memory!r}")
     return options
 
 

@@ -101,7 +101,7 @@ def _named(view: str) -> Iterator[None]:
     such as a lack of memory, stay what they are."""
     try:
         yield
-    except (duckdb.DataError, duckdb.ProgrammingError) as error:
+    except (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
         raise ViewFailed(view, from_engine(error, "").message) from error
 
 

@@ -7,6 +7,7 @@ plan file (ends) + position in memory (begins) -> ranges
 
 from __future__ import annotations
 
+import bisect
 import logging
 import threading
 import time
@@ -19,7 +20,9 @@ from pathlib import Path
 
 from pyspark.sql import DataFrame
 
+from schemas import registered
 from schemas.errors import (
+    EpochIncomplete,
     RangeInvalid,
     RangeNotContiguous,
     RecordsOutsideRange,
@@ -40,7 +43,7 @@ from schemas.ledger.epochs import (
     progress,
 )
 from schemas.position import Range
-from schemas.registered import StreamPlan, plans
+from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
 from streaming import source
 from streaming.settings import Settings
@@ -49,10 +52,24 @@ from streaming.topics import Topics
 
 log = logging.getLogger("streaming")
 PAGE = 1000  # epochs per question to the ledger
+REPEATS = 2  # of an epoch's job: with the ids that a worker lacks, then with all that matter
 
 
 class Leaving(Exception):
     """The driver was asked to stop, so no epoch is begun."""
+
+
+class Enough(Exception):
+    """The query made as many epochs as it was begun for, so no further one is begun."""
+
+
+@dataclass
+class CatchUp:
+    """Ids for workers that lack more of them than usually travel with a task."""
+
+    ids: list[EpochIds]  # without a hole
+    whole_since: datetime | None  # no epoch before those has an id counted later; None: unknown
+    left: int  # epochs that still carry them
 
 
 @dataclass
@@ -75,6 +92,7 @@ class EpochWriter:
     idle: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None  # of the last micro-batch; Spark keeps only its text
     commits: int = 0  # since the query started
+    failed_size: int = 0  # offsets of the last micro-batch, if it failed while its tasks ran
     last_work: float = 0.0  # time.monotonic() of the last job
 
     def __post_init__(self) -> None:
@@ -84,22 +102,30 @@ class EpochWriter:
         self.progress = progress(self.ledger, self.stream)
 
     def begin(
-        self, checkpoint: Path, at: Progress, topic_id: str, starts: Mapping[int, int]
+        self,
+        checkpoint: Path,
+        at: Progress,
+        topic_id: str,
+        starts: Mapping[int, int],
+        enough: int | None = None,
     ) -> None:
-        """A new query starts at these offsets, which the ledger's position gave."""
+        """A new query starts at these offsets, which the ledger's position gave; it ends by
+        `Enough` after that many epochs."""
         self._checkpoint, self.progress, self._topic_id = checkpoint, at, topic_id
         self._next = dict(starts)
-        self.error, self.commits = None, 0
+        self.error, self.commits, self.failed_size, self._enough = None, 0, 0, enough
         self._ids: deque[EpochIds] = deque(maxlen=self.settings.ids_in_task)
         first = max(0, at.epoch - self.settings.ids_in_task)
         self._ids.extend(ids_of(each) for each in self._epochs(first))
-        self._catch_up: list[EpochIds] = []
+        self._catch_up: CatchUp | None = None
 
     def __call__(self, frame: DataFrame, batch: int) -> None:
         self.idle.clear()
         try:
             if self.stopping.is_set():
                 raise Leaving
+            if self.commits == self._enough:
+                raise Enough
             self._micro_batch(frame, batch)
         except BaseException as error:
             self.error = error
@@ -118,7 +144,7 @@ class EpochWriter:
             ],
         )
         if self._plan is None or found != self._registered:
-            self._plan, self._registered = plans(self.ledger)[self.stream], found
+            self._plan, self._registered = registered.plan(self.ledger, self.stream), found
         return self._plan
 
     def _micro_batch(self, frame: DataFrame, batch: int) -> None:
@@ -158,9 +184,11 @@ class EpochWriter:
             instant=instant,
             since=instant - plan.dedup_within,
             root=self.root,
-            ids=tuple(self._catch_up or self._ids) if plan.stream.key else (),
+            ids=tuple(self._ids) if plan.stream.key else (),
             task_memory=self.settings.task_memory,
         )
+        if plan.stream.key and self._catch_up is not None:
+            task = with_ids(task, self._catch_up)
         reports = self._tasks(frame, task, ranges)
         check_offsets(self.stream, ranges, reports)
         self.check_topic(plan.topic)
@@ -187,30 +215,49 @@ class EpochWriter:
     def _tasks(
         self, frame: DataFrame, task: FoldTask, ranges: tuple[Range, ...]
     ) -> list[TaskReport]:
-        """Run the epoch's one job, and once more with all ids if a worker lacks some."""
+        """Run the epoch's one job, and again with more ids as long as a worker lacks some."""
         # With a primary key ids are decided over the whole epoch, so it is one task.
-        one = bool(task.stream.key) or sum(r.size for r in ranges) <= self.settings.small_epoch
-        reports = run_job(frame.coalesce(1) if one else frame, task)
-        self.last_work = time.monotonic()
-        missing = [each.needs_ids_from for each in reports if each.needs_ids_from is not None]
-        if missing:
-            # Spark gives the next job to another worker, so the one that asked, and any other that
-            # is as far behind, gets them with one of the next epochs.
-            self._catch_up = self._all_ids(min(missing), task)
-            self._catch_up_left = self.settings.catch_up_epochs
-            reports = run_job(frame.coalesce(1), replace(task, ids=tuple(self._catch_up)))
+        size = sum(each.size for each in ranges)
+        one = bool(task.stream.key) or size <= self.settings.small_epoch
+        reports = self._job(frame.coalesce(1) if one else frame, task, size)
+        for repeat in range(REPEATS):
+            missing = [each.needs_ids_from for each in reports if each.needs_ids_from is not None]
+            if not missing:
+                break
+            # Spark may give the next job to another worker, which lacks others. The one that
+            # asked, and any that is as far behind, gets the ids with one of the next epochs.
+            self._catch_up = self._ids_from(min(missing) if repeat == 0 else 1, task)
+            reports = self._job(frame.coalesce(1), with_ids(task, self._catch_up), size)
+        check_written(task, reports)
         return reports
 
-    def _all_ids(self, first: int, task: FoldTask) -> list[EpochIds]:
-        """Every epoch's id files from `first` on; none of epochs too old to make a duplicate."""
-        found = [
-            ids_of(each) if each.instant > task.since else EpochIds(each.epoch, ())
-            for each in self._epochs(first - 1)
-        ]
+    def _job(self, frame: DataFrame, task: FoldTask, size: int) -> list[TaskReport]:
+        self.failed_size = size
+        reports = run_job(frame, task)
+        self.failed_size = 0
+        self.last_work = time.monotonic()
+        return reports
+
+    def _ids_from(self, asked: int, task: FoldTask) -> CatchUp:
+        """The id files of every epoch from `asked` on that can still make a duplicate.
+
+        The ledger has no question by instant, but instants never fall from epoch to epoch: the
+        first epoch that matters is found by bisection.
+        """
+
+        def instant(epoch: int) -> datetime:
+            return epochs_after(self.ledger, self.stream, epoch - 1, 1)[0].instant
+
+        matters = 1 + bisect.bisect_right(range(1, task.epoch), task.since, key=instant)
+        first = max(asked, matters)
         log.info(
             "stream %s: a worker reads the ids of epochs %d..%d", self.stream, first, task.epoch - 1
         )
-        return found
+        return CatchUp(
+            ids=[ids_of(each) for each in self._epochs(first - 1)],
+            whole_since=task.since if asked <= matters else None,
+            left=self.settings.catch_up_epochs,
+        )
 
     def _epochs(self, after: int) -> Iterable[CommittedEpoch]:
         while page := epochs_after(self.ledger, self.stream, after, PAGE):
@@ -236,11 +283,11 @@ class EpochWriter:
         self._next |= {each.partition: each.until for each in commit.ranges}
         files = tuple(each.file for each in commit.segments if each.has_ids)
         self._ids.append(EpochIds(commit.epoch, files))
-        if self._catch_up:
-            self._catch_up_left -= 1
-            self._catch_up.append(EpochIds(commit.epoch, files))
-            if not self._catch_up_left:
-                self._catch_up = []
+        if self._catch_up is not None:
+            self._catch_up.left -= 1
+            self._catch_up.ids.append(EpochIds(commit.epoch, files))
+            if not self._catch_up.left:
+                self._catch_up = None
         self.commits += 1
         for version, _ in commit.suspended:  # the reason may quote an event: it is in the ledger
             log.warning(
@@ -257,6 +304,23 @@ def run_job(frame: DataFrame, task: FoldTask) -> list[TaskReport]:
     """One job, one reading of Kafka; reports in the order of their tasks."""
     rows = frame.mapInArrow(task, REPORT_SCHEMA).collect()
     return sorted((TaskReport.from_json(row.report) for row in rows), key=lambda each: each.task)
+
+
+def with_ids(task: FoldTask, catch_up: CatchUp) -> FoldTask:
+    """The task with other ids; whole only as long as `since` did not go back."""
+    whole = catch_up.whole_since is not None and catch_up.whole_since <= task.since
+    return replace(task, ids=tuple(catch_up.ids), ids_whole=whole)
+
+
+def check_written(task: FoldTask, reports: Iterable[TaskReport]) -> None:
+    """Every task that read events wrote them; else `EpochIncomplete`."""
+    for report in reports:
+        if report.needs_ids_from is not None:
+            found = f"a worker that lacks the ids from epoch {report.needs_ids_from} on"
+            raise EpochIncomplete(task.stream.name, task.epoch, found)
+        if report.seen and report.file is None:
+            found = f"task {report.task}, which read events and wrote no segment"
+            raise EpochIncomplete(task.stream.name, task.epoch, found)
 
 
 def check_offsets(stream: str, ranges: Iterable[Range], reports: Iterable[TaskReport]) -> None:

@@ -35,7 +35,7 @@ from schemas.ledger import versions
 from schemas.ledger.epochs import progress
 from schemas.registered import StreamPlan
 from streaming import source
-from streaming.epoch import EpochWriter, Leaving
+from streaming.epoch import Enough, EpochWriter, Leaving
 from streaming.session import is_alive
 from streaming.settings import Settings
 from streaming.topics import UNREACHABLE, TopicFacts
@@ -71,6 +71,7 @@ class Flow:
         self._stopping = writer.stopping
         self._query: StreamingQuery | None = None
         self._said: str | None = None
+        self._most = settings.max_events_per_epoch  # offsets per micro-batch of the next query
         self._thread = threading.Thread(target=self._run, name=f"flow-{self.stream}", daemon=True)
 
     def start(self) -> None:
@@ -112,6 +113,9 @@ class Flow:
             error = self._attempt()
             if error is None or self._stopping.is_set():
                 return
+            self._resize(error)
+            if isinstance(error, Enough):
+                continue
             if isinstance(error, StaleToken) or not is_alive(self._session):
                 self._fatal(error)
                 return
@@ -134,10 +138,17 @@ class Flow:
             self._stopping.wait(delay)
             delay = min(2 * delay, self._settings.back_off_most)
 
+    def _resize(self, error: BaseException) -> None:
+        """A range that kills its worker must not be planned in the same size for ever."""
+        before = self._most
+        self._most = next_most(self._settings, before, error, self.writer.failed_size)
+        if self._most != before:
+            log.info("stream %s: at most %d offsets per epoch", self.stream, self._most)
+
     def _attempt(self) -> BaseException | None:
         """One query, from the ledger's position to its end; None if there was no more to do."""
         writer = self.writer
-        writer.error = None
+        writer.error, writer.failed_size = None, 0
         try:
             plan = writer.plan
             query = self._begin(plan)
@@ -158,8 +169,9 @@ class Flow:
         first = self._ask(lambda: writer.topics.log_starts(plan.topic, facts.partitions))
         starts = source.starts(self.stream, at.position, facts.partitions, first)
         checkpoint = fresh_checkpoint(settings.scratch, self.stream, writer.token)
-        writer.begin(checkpoint, at, facts.id, starts)
-        frame = source.read(self._session, settings, plan.topic, starts)
+        reduced = self._most < settings.max_events_per_epoch
+        writer.begin(checkpoint, at, facts.id, starts, settings.grow_after if reduced else None)
+        frame = source.read(self._session, settings, plan.topic, starts, self._most)
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self.stream)
         stream = (
             frame.writeStream.foreachBatch(writer)
@@ -231,6 +243,17 @@ class Flow:
         if key != self._said:
             self._said = key
             log.warning("stream %s: %s", self.stream, text)
+
+
+def next_most(settings: Settings, most: int, error: BaseException, failed: int) -> int:
+    """Offsets per micro-batch of the next query, from those of the last one and its end: half of
+    the `failed` offsets whose tasks failed (0: none did), twice as many after `Enough`."""
+    if isinstance(error, Enough):
+        return min(2 * most, settings.max_events_per_epoch)
+    if failed:
+        least = min(settings.least_offsets, settings.max_events_per_epoch)
+        return max(min(most, failed) // 2, least)
+    return most
 
 
 def fresh_checkpoint(scratch: Path, stream: str, token: int) -> Path:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from schemas.storage import DataRoot
+from schemas.storage import DataRoot, unfinished
 
 
 def token_of(name: str) -> int | None:
-    """The token that a segment was written under; None for any other file."""
+    """The token that a segment was written under, finished or not; None for any other file."""
+    name = unfinished(name) or name
     parts = name.removesuffix(".zip").split("-")
     numbered = len(parts) == 4 and all(part.isdigit() for part in parts[:3])
     return int(parts[2]) if numbered and name.endswith(".zip") else None
@@ -25,7 +26,8 @@ def remove_orphans(
     if not folder.is_dir():
         return []
     old = [file for file in folder.iterdir() if (token_of(file.name) or token) < token]
-    keep = {path.rpartition("/")[2] for path in named()} if old else set()
+    finished = any(unfinished(file.name) is None for file in old)
+    keep = {path.rpartition("/")[2] for path in named()} if finished else set()
     gone = [file for file in old if file.name not in keep]
     for file in gone:
         file.unlink(missing_ok=True)

@@ -35,6 +35,8 @@ class Settings:
     arrow_rows: int = 100_000  # records per Arrow batch on the way into a task
 
     max_events_per_epoch: int = 200_000
+    least_offsets: int = 1_000  # a range whose tasks fail is not planned smaller than this
+    grow_after: int = 8  # epochs of a reduced size after which the size is doubled
     small_epoch: int = 20_000  # offsets up to which an epoch is one task
     ids_in_task: int = 32  # epochs whose id files travel with every task
     catch_up_epochs: int = 8  # tasks that carry all ids after a worker turned out to lack some

@@ -44,13 +44,14 @@ def starts(
 
 
 def read(
-    session: SparkSession, settings: Settings, topic: str, offsets: Mapping[int, int]
+    session: SparkSession, settings: Settings, topic: str, offsets: Mapping[int, int], most: int
 ) -> DataFrame:
-    """The records of a topic from the given offsets on, committed ones only."""
+    """The records of a topic from the given offsets on, committed ones only; at most `most`
+    offsets per micro-batch."""
     start = {topic: {str(partition): offset for partition, offset in offsets.items()}}
     asked = options(settings, topic)
     asked["startingOffsets"] = json.dumps(start)
-    asked["maxOffsetsPerTrigger"] = str(settings.max_events_per_epoch)
+    asked["maxOffsetsPerTrigger"] = str(most)
     return session.readStream.format("kafka").options(**asked).load().selectExpr(*RECORDS)
 
 

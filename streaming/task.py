@@ -27,6 +27,7 @@ from pyspark import TaskContext
 
 from schemas.compile import CompiledStream, CompiledView
 from schemas.engine import RECORDS, Engine, connect
+from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
 from schemas.segment import Segment, SegmentReader, encode
 from schemas.storage import DataRoot
@@ -84,6 +85,7 @@ class FoldTask:
     root: DataRoot
     ids: tuple[EpochIds, ...]  # the epochs just before this one, without a hole
     task_memory: str
+    ids_whole: bool = False  # no epoch before those has an id that was counted after `since`
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = collect(batches)
@@ -109,6 +111,10 @@ class FoldTask:
             instant=self.instant,
             since=self.since,
         )
+        written = folded.accepted + folded.rejected
+        if written != records.num_rows:
+            found = f"{written} of {records.num_rows} in task {task}"
+            raise EpochIncomplete(name, self.epoch, found)
         segment = Segment(
             name, self.epoch, self.token, folded.master, folded.rejects, folded.ids, folded.partials
         )
@@ -136,12 +142,15 @@ class FoldTask:
         known = engine.ids_epoch(name)
         if known >= self.epoch - 1:
             return None
-        if not self.ids or self.ids[0].epoch > known + 1:
+        whole = self.ids_whole or (bool(self.ids) and self.ids[0].epoch <= known + 1)
+        if not whole:
             return known + 1
         for each in self.ids:
             if each.epoch > known:
                 tables = [ids for file in each.files for ids in self._ids(file)]
                 engine.add_ids(self.stream, each.epoch, tables)
+        if engine.ids_epoch(name) < self.epoch - 1:  # no epoch matters
+            engine.add_ids(self.stream, self.epoch - 1, [])
         return None
 
     def _ids(self, file: StoredFile) -> list[pa.Table]:

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from infra import jars
-from infra.bench import backlog, freshness, hits
+from infra.bench import backlog, freshness, history, hits
 from infra.bench.broker import broker
 
 RATE = 5000
@@ -16,9 +16,12 @@ RATE = 5000
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.bench", description=__doc__)
     parser.add_argument("--events", type=int, default=3_000_000, help="size of the backlog")
-    parser.add_argument("--seconds", type=int, default=120, help="length of the steady flow")
+    flow = "length of the steady flow, after a minute to warm up"
+    parser.add_argument("--seconds", type=int, default=60, help=flow)
+    parser.add_argument("--epochs", type=int, default=3000, help="length of the history")
     found = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="everview-bench-") as folder:
+        _history(Path(folder), found.epochs)
         _throughput(Path(folder), found.events)
         _freshness(Path(folder), found.seconds)
 
@@ -41,6 +44,15 @@ def _throughput(folder: Path, events: int) -> None:
     )
 
 
+def _history(folder: Path, epochs: int) -> None:
+    for cost in history.measure(folder / "history", epochs):
+        print(
+            f"at epoch {cost.epoch:,}: write and commit {cost.commit:.1f} ms, "
+            f"follow {cost.step:.1f} ms, query {cost.query:.1f} ms",
+            flush=True,
+        )
+
+
 def _freshness(folder: Path, seconds: int) -> None:
     found = freshness.measure(folder / "live", RATE, seconds)
     tell = freshness.percentile
@@ -51,7 +63,7 @@ def _freshness(folder: Path, seconds: int) -> None:
         f"p99 {tell(found.latencies, 0.99) * 1000:.0f} ms"
     )
     print(
-        "second tenth -> last tenth of the run, medians: "
+        "first tenth -> last tenth of it, medians: "
         f"freshness {found.early * 1000:.0f} -> {found.late * 1000:.0f} ms, "
         f"epoch {found.early_epoch * 1000:.0f} -> {found.late_epoch * 1000:.0f} ms, "
         f"query {found.query_early * 1000:.1f} -> {found.query_late * 1000:.1f} ms"

@@ -26,7 +26,8 @@ from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import epochs_after
 
 QUESTION = "SELECT hits FROM everything"
-POLL = 0.01
+POLL = 0.025
+WARM = 60  # seconds in which the JVM compiles and nothing is noted
 
 
 @dataclass(frozen=True)
@@ -78,10 +79,11 @@ def _measured(status: dict[str, Any], state: Path, rate: int, seconds: int) -> F
         target=_send, args=(status["kafka"]["bootstrap_servers"], rate, seconds, marks)
     )
     sending.start()
+    noted = time.time() + WARM
     latencies, queries = _watch(status["serving"]["http"] + "/sql", sending, marks)
     with open_ledger(state) as ledger:
         epochs = epochs_after(ledger, "hits", 0, 1_000_000)
-    starts = [epoch.instant.timestamp() for epoch in epochs]
+    starts = [each for each in (epoch.instant.timestamp() for epoch in epochs) if each >= noted]
     gaps = [b - a for a, b in pairwise(starts)]
     early, late = _early_and_late(latencies)
     early_epoch, late_epoch = _early_and_late(gaps)
@@ -89,7 +91,7 @@ def _measured(status: dict[str, Any], state: Path, rate: int, seconds: int) -> F
     return Freshness(
         rate,
         seconds,
-        len(epochs),
+        len(starts),
         tuple(sorted(latencies)),
         early,
         late,
@@ -105,13 +107,13 @@ def _send(servers: str, rate: int, seconds: int, marks: list[Mark]) -> None:
     values = hits.values(0)
     every = rate // 20
     begun = time.monotonic()
-    for number in range(rate * seconds):
+    for number in range(rate * (WARM + seconds)):
         intended = begun + number / rate
         ahead = intended - time.monotonic()
         if ahead > 0:
             time.sleep(ahead)
         future = producer.send("hits", next(values))
-        if number % every == 0:
+        if number >= rate * WARM and number % every == 0:
             future.add_callback(
                 lambda found, sent: marks.append(Mark(sent, found.partition, found.offset)),
                 sent=intended,
@@ -132,7 +134,8 @@ def _watch(
         asked = time.monotonic()
         position = _position(url)
         now = time.monotonic()
-        queries.append(now - asked)
+        if marks:
+            queries.append(now - asked)
         waiting += marks[taken:]
         taken += len(marks) - taken
         covered = [mark for mark in waiting if position.get(mark.partition, 0) > mark.offset]
@@ -151,9 +154,9 @@ def _position(url: str) -> dict[int, int]:
 
 
 def _early_and_late(values: Sequence[float]) -> tuple[float, float]:
-    """Medians of the second tenth (the first warms up) and of the last."""
+    """Medians of the first tenth and of the last."""
     tenth = max(1, len(values) // 10)
-    return median(values[tenth : 2 * tenth]), median(values[-tenth:])
+    return median(values[:tenth]), median(values[-tenth:])
 
 
 def median(values: Sequence[float]) -> float:

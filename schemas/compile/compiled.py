@@ -131,11 +131,14 @@ def _wrong(reference: Reference) -> str:
             parts.append(
                 f"SELECT _row, {name}, 'NOT NULL', 'NULL' FROM {numbered} WHERE {text} IS NULL"
             )
-    key = sql.names(reference.columns.key)
-    together = f"concat_ws(', ', {key})"
+    types = {column.name: column.type for column in reference.columns.columns}
+    # by what a join compares: one value can be written in many ways
+    typed_key = [cast.of_text(types[name], sql.name(name)) for name in reference.columns.key]
+    together = f"arg_max(concat_ws(', ', {sql.names(reference.columns.key)}), _row)"
     parts.append(
         f"SELECT max(_row), {sql.text(', '.join(reference.columns.key))}, 'a key once', {together} "
-        f"FROM {numbered} GROUP BY {key} HAVING count(*) > 1"
+        f"FROM {numbered} WHERE {' AND '.join(f'{value} IS NOT NULL' for value in typed_key)} "
+        f"GROUP BY {', '.join(typed_key)} HAVING count(*) > 1"
     )
     return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL LIMIT 20"
 

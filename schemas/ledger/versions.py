@@ -6,13 +6,13 @@ no longer carry it, and it comes back only while no epoch was missed.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from schemas.errors import StreamUnknown, TopicRecreated, VersionRetired
+from schemas.errors import EpochsMoved, NameTaken, StreamUnknown, TopicRecreated, VersionRetired
 from schemas.ledger import tables
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.instant import aware
@@ -59,15 +59,27 @@ class ViewRow:
 
 
 def register(
-    ledger: Ledger, streams: Sequence[StreamRow], views: Sequence[ViewRow], now: datetime
+    ledger: Ledger,
+    streams: Sequence[StreamRow],
+    views: Sequence[ViewRow],
+    now: datetime,
+    expected_epochs: Mapping[str, int] | None = None,
 ) -> int:
     """Make these the declarations that count, in one transaction; gives the new state number.
 
-    What is there already stays as it is; what is not named stays too. Raises `StreamUnknown` for
-    a view over no stream, `VersionRetired` for a version that missed epochs.
+    What is there already stays as it is; what is not named stays too. `expected_epochs` is the last
+    epoch of each stream (0 where it is not named) that the caller decided on; streams that this
+    changes nothing about may have moved on. Raises `EpochsMoved` where a stream to change did,
+    `NameTaken` for a name that is registered in other case, `StreamUnknown` for a view over no
+    stream, `VersionRetired` for a version that missed epochs.
     """
     aware(now)
     with ledger.write() as connection:
+        if expected_epochs is not None:
+            for name in _changed(connection, streams, views):
+                expected, found = expected_epochs.get(name, 0), last_epoch(connection, name)
+                if expected != found:
+                    raise EpochsMoved(name, expected, found)
         for stream in streams:
             _register_stream(connection, stream, now)
         for view in views:
@@ -139,13 +151,37 @@ _STREAMS = (
 )
 
 
+def _changed(
+    connection: Connection, streams: Sequence[StreamRow], views: Sequence[ViewRow]
+) -> list[str]:
+    """The names of the streams that would accept or fold otherwise than they do now."""
+    s, v = tables.streams.c, tables.views.c
+    accepted = {row.name: row.version for row in connection.execute(select(s.name, s.version))}
+    served = {row.name: row.version for row in connection.execute(select(v.name, v.version))}
+    changed = [each.name for each in streams if accepted.get(each.name) != each.version]
+    changed += [each.stream for each in views if served.get(each.name) != each.version]
+    return list(dict.fromkeys(changed))
+
+
+def _same_case(kind: str, name: str, registered: Iterable[str]) -> None:
+    """Names that differ by case alone are one name, in statements and so here."""
+    for each in registered:
+        if each.lower() == name.lower() and each != name:
+            raise NameTaken(kind, name, each)
+
+
 def _register_stream(connection: Connection, stream: StreamRow, now: datetime) -> None:
     s, v = tables.streams.c, tables.stream_versions.c
-    values = {"topic": stream.topic, "version": stream.version}
-    if connection.execute(select(s.name).where(s.name == stream.name)).first() is None:
+    _same_case("stream", stream.name, connection.scalars(select(s.name)))
+    values: dict[str, str | None] = {"topic": stream.topic, "version": stream.version}
+    this = s.name == stream.name
+    known_topic = connection.scalar(select(s.topic).where(this))
+    if known_topic is None:
         connection.execute(insert(tables.streams).values(name=stream.name, **values))
     else:
-        connection.execute(update(tables.streams).where(s.name == stream.name).values(values))
+        if known_topic != stream.topic and last_epoch(connection, stream.name) == 0:
+            values["topic_id"] = None  # it is the id of a topic of which nothing was counted
+        connection.execute(update(tables.streams).where(this).values(values))
     known = select(v.id).where(v.stream == stream.name, v.id == stream.version)
     if connection.execute(known).first() is None:
         connection.execute(
@@ -215,6 +251,7 @@ def _reference_id(connection: Connection, reference: ReferenceRow) -> int:
 
 def _serve(connection: Connection, view: ViewRow) -> None:
     v = tables.views.c
+    _same_case("view", view.name, connection.scalars(select(v.name)))
     this = v.name == view.name
     if connection.execute(select(v.name).where(this)).first() is None:
         statement = insert(tables.views).values(name=view.name, version=view.version)

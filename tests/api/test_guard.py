@@ -9,6 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serving import guard
 from tests.api.world import Served, World, ask
 
 ALLOWED = (
@@ -41,6 +42,49 @@ ALLOWED = (
     "SUMMARIZE by_key",
     "DESCRIBE SELECT 1",
     "WITH by_key AS (SELECT 2 AS two) FROM by_key",
+    "SELECT current_timestamp IS NULL, current_date IS NULL, today() IS NULL, random() < 2",
+    "SELECT k LIKE 'a%', k ILIKE 'A', k SIMILAR TO 'a', k || 'b', -hits, hits ** 2 FROM by_key",
+    "SELECT sum(hits) OVER (), lag(hits) OVER (ORDER BY k), first_value(k) OVER () FROM by_key",
+    "SELECT quantile_cont(hits, 0.5), count(*), string_agg(k, ','), wavg(hits, 1) FROM by_key",
+    "SELECT format('{:>10} {}', k, hits), printf('%10.2f', 1.5), list_sort([2, 1]) FROM by_key",
+    "SELECT extract(year FROM DATE '2026-01-01'), strftime(DATE '2026-01-01', '%Y'), md5('a')",
+    "SELECT row(1, 2), map {'a': 1}, coalesce(NULL, 1), nullif(1, 2), substring('abc' FROM 2)",
+    "FROM range((SELECT 1 + 1)), LATERAL (SELECT abs(-1)) x",
+)
+# what exists and is not allowed: the guard says so, before anything runs
+FORBIDDEN = (
+    "repeat('x', 1000000000)",
+    "'x'.repeat(1000000000)",
+    "main.repeat('x', 1000000000)",
+    "system.main.\"REPEAT\"('x', 1000000000)",
+    "lpad('x', 1000000000, 'a')",
+    "rpad('x', 1000000000, 'a')",
+    "range(1000000000)",
+    "generate_series(1, 1000000000)",
+    "list_resize([1], 1000000000)",
+    "array_resize([1], 1000000000)",
+    "bitstring('1', 1000000000)",
+    "format('{:1000000000}', 1)",
+    "format('{:{}}', 1, 1000000000)",
+    "format('{:' || '1000000000}', 1)",
+    "printf('%1000000000d', 1)",
+    "printf('%*d', 1000000000, 1)",
+    "list_transform([1], lambda n: repeat('x', 1000000000))",
+    "[x FOR x IN range(1000000000)]",
+    "(SELECT max(repeat(k, 1000000000)) FROM by_key)",
+    "(SELECT count(*) FROM range(length(repeat('x', 1000000000))))",
+    "pg_get_viewdef(1)",
+    "current_query()",
+    "stats(1)",
+    "vector_type(1)",
+    "setseed(0.5)",
+    "setval('x', 1)",
+    "nextval('x')",
+    "txid_current()",
+    "current_setting('TimeZone')",
+    "sleep_ms(1)",
+    "json_deserialize_sql('{}')",
+    "finalize(1)",
 )
 # what must not run, and the statuses that say so
 NOT = {400, 403, 404}
@@ -143,6 +187,27 @@ def test_refused(
     assert str(tmp_path) not in answer.text
     assert _files(still.state) == before
     assert ask(client, "SELECT sum(hits) FROM by_key").json()["rows"] == [[3]]
+
+
+@pytest.mark.parametrize("call", FORBIDDEN)
+def test_functions_that_are_not_listed_are_refused(client: httpx.Client, call: str) -> None:
+    answer = ask(client, f"SELECT {call}")
+    assert answer.status_code == 403, answer.text
+    assert "is not allowed here" in answer.json()["error"]["message"]
+
+
+def test_every_function_that_is_there_is_judged() -> None:
+    allowed, there = guard._functions()
+    assert not allowed & {"query", "read_text", "write_log", "pg_sleep", "current_connection_id"}
+    assert {"sum", "+", "~~", "list_value", "struct_pack", "date_trunc"} <= allowed
+    assert not {name for name in allowed & there if name.startswith(("pg_", "__internal"))}
+
+
+def test_a_function_that_does_not_exist_is_named_with_its_place(client: httpx.Client) -> None:
+    answer = ask(client, "SELECT cuont(*) FROM by_key")
+    assert answer.status_code == 400
+    assert "'cuont' must exist" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["column"] == 8
 
 
 def test_show_tables_shows_views_alone(client: httpx.Client) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from serving import run
 from tests.api.world import World
 
 WAIT_SECONDS = 60.0
@@ -112,6 +113,8 @@ def test_a_query_does_not_hold_up_the_end(tmp_path: Path, processes: list[Proces
     [
         (["--host", "0.0.0.0"], "--insecure-listen"),
         (["--port", "70000"], "--port must be from 0 to 65535"),
+        (["--memory", "much"], "--memory must be a number with a unit"),
+        (["--memory", "0GB"], "--memory must be a number with a unit"),
     ],
 )
 def test_bad_use(
@@ -123,6 +126,18 @@ def test_bad_use(
     assert process.process.returncode == 2
     assert words in errors
     assert not process.file.exists()
+
+
+def test_memory_is_limited(tmp_path: Path, processes: list[Process]) -> None:
+    process = Process(World(tmp_path).state, "--memory", "64MB")
+    processes.append(process)
+    large = "SELECT count(DISTINCT i) FROM range(20000000) t(i)"
+    headers = {"Content-Type": "text/plain"}
+    with httpx.Client(base_url=process.until("running"), headers=headers) as client:
+        answer = client.post("/sql", content=large, timeout=WAIT_SECONDS)
+        assert answer.json()["error"]["code"] == "too_large"
+        assert client.post("/sql", content="FROM everything").status_code == 200
+    assert run.MEMORY == "2GB"
 
 
 def test_a_taken_port(tmp_path: Path, processes: list[Process], free_port: int) -> None:

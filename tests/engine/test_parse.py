@@ -9,16 +9,20 @@ from __future__ import annotations
 import json
 import random
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
 
+import duckdb
+import pyarrow as pa
 import pytest
 
+from schemas import engine
 from schemas.engine import Folded
 from tests.events import START
-from tests.folding import Folding, load, records
+from tests.folding import Folding, load, presented, records
 
 TYPES = {
     "k": "VARCHAR",
@@ -547,3 +551,127 @@ def test_e28_records_of_any_kind(every: Folding) -> None:
     (folded,) = every.epoch(1, START, table)
     assert folded.master["_timestamp"].to_pylist() == column
     assert folded.master["_key"].to_pylist() == [None, None]
+
+
+def test_an_event_that_stops_the_engine_is_rejected_alone(tmp_path: Path) -> None:
+    """TRY does not catch a time zone that there is none of."""
+    stream = folding(
+        tmp_path,
+        "id INTEGER PRIMARY KEY, ts TIMESTAMP, zone VARCHAR, n INTEGER, "
+        "here TIMESTAMP GENERATED ALWAYS AS (ts AT TIME ZONE zone)",
+    )
+
+    def event(at_: int, zone: str) -> bytes:
+        return json.dumps({"id": at_, "ts": "2026-01-01T10:00", "zone": zone}).encode()
+
+    values = [event(at_, "Europe/Oslo") for at_ in range(200)]
+    (whole,) = stream.epoch(1, START, records([*values[:137], b"no event", *values[138:]]))
+    stream.restart()
+    (folded,) = stream.epoch(1, START, records([*values[:137], event(137, "abc"), *values[138:]]))
+    (reject,) = folded.rejects.to_pylist()
+    assert (reject["_offset"], reject["_reason"], reject["_column"]) == (137, "expression", None)
+    assert reject["_value"] == event(137, "abc")
+    assert reject["_found"] == "Not implemented Error: Unknown TimeZone 'abc'!"
+    assert folded.rejects.schema == whole.rejects.schema
+    assert folded.master == whole.master
+    assert folded.master["_offset"].to_pylist() == [at_ for at_ in range(200) if at_ != 137]
+    (alone,) = stream.epoch(2, START, records([event(201, "abc")], offset=200))
+    assert (alone.accepted, alone.rejected) == (0, 1)
+    assert alone.master.schema == whole.master.schema
+
+
+class _Small(engine.Engine):
+    """Has memory for some statements only."""
+
+    full: Callable[[engine.Engine, str], bool]
+
+    def execute(self, statement: str) -> None:
+        if self.full(self, statement):
+            raise duckdb.OutOfMemoryException(statement)
+        super().execute(statement)
+
+    def arrow(self, select: str) -> pa.Table:
+        if self.full(self, select):
+            raise duckdb.OutOfMemoryException(select)
+        return super().arrow(select)
+
+
+def _small(full: Callable[[engine.Engine, str], bool]) -> _Small:
+    own = _Small(engine.connect().con)
+    own.full = full
+    return own
+
+
+def test_an_event_that_asks_for_all_memory_is_rejected_alone(tmp_path: Path) -> None:
+    stream = folding(tmp_path, "n INTEGER")
+
+    def greedy(own: engine.Engine, statement: str) -> bool:
+        held = "SELECT count(*) FROM records WHERE _value = '{\"n\":9}'::BLOB"
+        return statement in stream.stream.parse and own.con.execute(held).fetchall() != [(0,)]
+
+    values = [b'{"n":3}', b'{"n":9}', b'{"n":4}']
+    stream.engine = _small(greedy)
+    folded = fold(stream, values)
+    assert [row[:3] for row in rejects(folded)] == [(1, "expression", None)]
+    assert folded.master["n"].to_pylist() == [3, 4]
+
+    def starved(own: engine.Engine, statement: str) -> bool:
+        return statement in stream.stream.parse and own.con.execute("FROM records").fetchall() != []
+
+    stream.engine = _small(starved)
+    with pytest.raises(duckdb.OutOfMemoryException):
+        fold(stream, values)
+
+
+def test_what_is_no_fault_of_an_event_rejects_none(tmp_path: Path) -> None:
+    stream = folding(tmp_path, "n INTEGER")
+    stream.stream = replace(
+        stream.stream, parse=("CREATE OR REPLACE TEMP TABLE parsed AS FROM gone",)
+    )
+    with pytest.raises(duckdb.CatalogException):
+        fold(stream, [b"{}", b"{}"])
+
+
+def _failing(folder: Path, aggregate: str) -> Folding:
+    return Folding(
+        load(
+            folder,
+            "CREATE STREAM s (k VARCHAR, n INTEGER) WITH (topic = 's');",
+            f"CREATE VIEW v AS SELECT {aggregate} AS a FROM s;",
+            "CREATE VIEW w AS SELECT count(*) AS c FROM s;",
+        )
+    )
+
+
+def test_a_view_that_fails_names_the_first_event_and_no_value(tmp_path: Path) -> None:
+    values = [f'{{"k":"{at_}"}}'.encode() for at_ in range(100)]
+    values[41], values[77] = b'{"k":"secret"}', b'{"k":"later"}'
+    stream = _failing(tmp_path, "sum(k::INTEGER)")
+    task = pa.concat_tables([records(values, partition=1), records([b'{"k":"1"}'], partition=0)])
+    (folded,) = stream.epoch(1, START, task)
+    assert folded.suspended == {
+        stream.view("v").version: "Conversion Error: Could not convert string "
+        "(from partition 1, offset 41 on)"
+    }
+    (count,) = folded.partials[stream.view("w").version].values()
+    assert presented(stream.view("w"), [{"core": count}]) == [(101,)]
+    assert folded.accepted == 101
+
+
+def test_a_lack_of_memory_suspends_no_view(tmp_path: Path) -> None:
+    stream = _failing(tmp_path, "sum(n)")
+    folds = [table.fold for table in stream.view("v").tables]
+    stream.engine = _small(lambda _, statement: statement in folds)
+    with pytest.raises(duckdb.OutOfMemoryException):
+        fold(stream, [b'{"n":1}'])
+
+
+def test_ids_are_known_whatever_hash_their_file_has(tmp_path: Path) -> None:
+    stream = folding(tmp_path, "k VARCHAR, d DECIMAL(12,2), PRIMARY KEY (d, k)")
+    folded = fold(stream, [b'{"k":"a","d":1}'])
+    assert folded.ids is not None
+    stream.restart()
+    other = folded.ids.set_column(0, "_hash", pa.array([1], pa.uint64()))
+    stream.engine.add_ids(stream.stream, 1, [other])
+    (again,) = stream.epoch(2, START, records([b'{"k":"a","d":1}', b'{"k":"b","d":1}'], offset=1))
+    assert again.master["_duplicate"].to_pylist() == [True, False]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
@@ -15,7 +15,9 @@ import pytest
 from pyspark.sql import DataFrame
 
 from schemas import project, registered
+from schemas.engine import Engine
 from schemas.errors import (
+    EpochIncomplete,
     RangeNotContiguous,
     RecordsOutsideRange,
     StaleToken,
@@ -30,9 +32,9 @@ from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from streaming import task as task_module
 from streaming.driver import is_running, this_process
-from streaming.epoch import EpochWriter, Leaving
+from streaming.epoch import Enough, EpochWriter, Leaving, check_written
 from streaming.settings import Settings
-from streaming.task import FoldTask
+from streaming.task import FoldTask, TaskReport
 from streaming.topics import TopicFacts, Topics
 
 STREAM = """CREATE STREAM orders (id BIGINT PRIMARY KEY, price INTEGER)
@@ -264,6 +266,129 @@ def test_workers_that_take_turns_all_catch_up(
     assert [len(frame.calls) for frame in frames] == [2] + [1] * 13
     assert [len(frame.calls[-1].ids) for frame in frames] == [6, 7, 8, 9, 10, 11, 12, 13] + [3] * 6
     assert [each.duplicates for each in bench.epochs()] == [0] * 6 + [1] * 6 + [0] * 8
+
+
+def workers(monkeypatch: pytest.MonkeyPatch, turns: Iterable[str]) -> None:
+    """Has each job run by the worker whose turn it is."""
+    engines: dict[str, Engine | None] = {}
+    collect, turn = Frame.collect, iter(turns)
+
+    def by_turns(frame: Frame) -> list[Row]:
+        name = next(turn)
+        task_module._Worker.engine = engines.get(name)
+        rows = collect(frame)
+        engines[name] = task_module._Worker.engine
+        return rows
+
+    monkeypatch.setattr(Frame, "collect", by_turns)
+
+
+def test_a_repeat_that_lands_on_an_emptier_worker_is_repeated(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # `a` lacks the ids from epoch 10 on: a worker gets those of its own epoch with its next task
+    workers(monkeypatch, ["a"] * 10 + ["b"] * 11 + ["a", "empty", "empty"])
+    for n in range(20):
+        bench.epoch([[(0, n, order(n))]], {0: n + 1, 1: 0})
+    frame = bench.epoch([[(0, 20, order(0)), (0, 21, order(20))]], {0: 22, 1: 0})
+
+    assert [task.ids[0].epoch for task in frame.calls] == [18, 10, 1]
+    assert [task.ids_whole for task in frame.calls] == [False, False, True]
+    last = bench.epochs()[-1]
+    assert (last.accepted, last.duplicates) == (2, 1)
+    assert [row["id"] for row in bench.master() if not row["_duplicate"]] == list(range(21))
+
+
+def test_an_epoch_whose_workers_lack_ids_for_ever_is_left(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.epoch([[(0, 0, order(0))]], {0: 1, 1: 0})
+    monkeypatch.setattr(FoldTask, "_add_ids", lambda *_: 1)
+    with pytest.raises(EpochIncomplete):
+        bench.epoch([[(0, 1, order(1))]], {0: 2, 1: 0})
+    assert len(bench.epochs()) == 1
+
+
+def test_a_task_that_read_and_did_not_write_is_refused(bench: Bench) -> None:
+    task = bench.epoch([[(0, 0, order(0))]], {0: 1, 1: 0}).calls[0]
+    check_written(task, [TaskReport(0, {})])
+    with pytest.raises(EpochIncomplete):
+        check_written(task, [TaskReport(0, {0: (0, 0)})])
+
+
+def test_a_fold_that_loses_an_event_is_refused(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fold = Engine.fold
+
+    def losing(*arguments: Any, **named: Any) -> Any:
+        folded = fold(*arguments, **named)
+        return replace(folded, accepted=folded.accepted - 1)
+
+    monkeypatch.setattr(Engine, "fold", losing)
+    with pytest.raises(EpochIncomplete):
+        bench.epoch([[(0, 0, order(1)), (0, 1, b"bad")]], {0: 2, 1: 0})
+    assert bench.epochs() == []
+
+
+def test_a_worker_jumps_over_epochs_that_are_too_old(
+    bench: Bench, now: datetime, new_worker: Callable[[], None]
+) -> None:
+    for number in range(12):
+        if number == 6:
+            bench.clock[0] = now + timedelta(days=7)  # epochs 1..6 of `now` stop to matter
+        bench.epoch([[(0, number, order(number))]], {0: number + 1, 1: 0})
+    new_worker()
+    frame = bench.epoch([[(0, 12, order(0)), (0, 13, order(6))]], {0: 14, 1: 0})
+    assert [[each.epoch for each in task.ids] for task in frame.calls] == [
+        [10, 11, 12],
+        [7, 8, 9, 10, 11, 12],
+    ]
+    assert [task.ids_whole for task in frame.calls] == [False, True]
+    assert bench.epochs()[-1].duplicates == 1
+
+    new_worker()
+    bench.clock[0] = now + timedelta(days=30)
+    bench.epoch([[(0, 14, order(6)), (0, 15, order(6))]], {0: 16, 1: 0})
+    assert bench.epochs()[-1].duplicates == 1
+
+    bench.begin()
+    new_worker()
+    bench.clock[0] = now + timedelta(days=60)
+    frame = bench.epoch([[(0, 16, order(6))]], {0: 17, 1: 0})
+    assert [len(task.ids) for task in frame.calls] == [3, 0]
+    assert bench.epochs()[-1].duplicates == 0
+
+
+def test_only_tasks_that_fail_say_that_a_range_is_too_large(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench.broker.id = "id-2"
+    with pytest.raises(TopicRecreated):
+        bench.epoch([[(0, 0, order(1))]], {0: 7, 1: 0})
+    assert bench.writer.failed_size == 0
+    bench.broker.id = "id-1"
+
+    def dies(_frame: Frame) -> list[Row]:
+        raise RuntimeError
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Frame, "collect", dies)
+        with pytest.raises(RuntimeError):
+            bench.epoch([[(0, 0, order(1))]], {0: 7, 1: 2})
+    assert bench.writer.failed_size == 9
+    bench.begin()
+    assert bench.writer.failed_size == 0
+
+
+def test_a_query_of_a_reduced_size_ends_after_some_epochs(bench: Bench) -> None:
+    checkpoint = bench.state / "checkpoint"
+    bench.writer.begin(checkpoint, bench.writer.progress, "id-1", {0: 0, 1: 0}, enough=2)
+    for number in range(2):
+        bench.epoch([[(0, number, order(number))]], {0: number + 1, 1: 0})
+    with pytest.raises(Enough):
+        bench.epoch([[(0, 2, order(2))]], {0: 3, 1: 0})
+    assert len(bench.epochs()) == 2
 
 
 def test_an_epoch_that_was_not_committed_leaves_no_ids(bench: Bench) -> None:

@@ -16,8 +16,8 @@ from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from streaming import run, source
 from streaming.driver import is_running, this_process
-from streaming.epoch import check_offsets, merge_suspended
-from streaming.flow import fresh_checkpoint, one_line
+from streaming.epoch import Enough, check_offsets, merge_suspended
+from streaming.flow import fresh_checkpoint, next_most, one_line
 from streaming.orphans import remove_orphans, token_of
 from streaming.report import Report, StreamReport
 from streaming.session import levers
@@ -92,6 +92,33 @@ def test_only_older_unnamed_segments_are_orphans(tmp_path: Path) -> None:
     assert len(list(folder.iterdir())) == 5
     assert remove_orphans(DataRoot(tmp_path), "other", 2, list) == []
     assert token_of("12-3-45-0f.zip") == 45
+
+
+def test_unfinished_segments_of_older_tokens_go_without_a_question(tmp_path: Path) -> None:
+    folder = tmp_path / "segments" / "s"
+    folder.mkdir(parents=True)
+    for name in (".1-0-1-a.zip.0f.part", ".2-0-2-b.zip.0f.part", ".x.part", "1-0-2-c.zip"):
+        (folder / name).touch()
+
+    def named() -> list[str]:
+        raise AssertionError
+
+    assert remove_orphans(DataRoot(tmp_path), "s", 2, named) == [".1-0-1-a.zip.0f.part"]
+    assert len(list(folder.iterdir())) == 3
+
+
+def test_a_range_whose_tasks_failed_is_halved_and_grows_back(tmp_path: Path) -> None:
+    settings = Settings(tmp_path, "h:1", max_events_per_epoch=10_000)
+    failure = RuntimeError("a worker died")
+    assert next_most(settings, 10_000, failure, 10_000) == 5_000
+    assert next_most(settings, 10_000, failure, 3_000) == 1_500
+    assert next_most(settings, 1_500, failure, 1_500) == 1_000
+    assert next_most(settings, 1_000, failure, 1) == 1_000
+    assert next_most(settings, 5_000, failure, 0) == 5_000
+    assert next_most(settings, 1_500, Enough(), 0) == 3_000
+    assert next_most(settings, 6_000, Enough(), 0) == 10_000
+    few = replace(settings, max_events_per_epoch=10)
+    assert next_most(few, 10, failure, 10) == 10
 
 
 def test_a_checkpoint_is_fresh(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from schemas.errors import (
+    EpochsMoved,
+    NameTaken,
     StreamUnknown,
     TopicRecreated,
     VersionRetired,
@@ -110,3 +112,49 @@ def test_10_a_recreated_topic_is_refused(ledger: Ledger) -> None:
     with pytest.raises(TopicRecreated, match=r"'flights-topic' .* id first; got second"):
         versions.set_topic(ledger, FLIGHTS, "second")
     assert progress(ledger, FLIGHTS).topic_id == "first"
+
+
+def test_a_change_is_refused_when_its_stream_moved_on(ledger: Ledger) -> None:
+    commit_some(ledger, 1, hold(ledger).token)
+    before = rows(ledger)
+    changes: tuple[tuple[list[StreamRow], list[ViewRow]], ...] = (
+        ([replace(STREAM, version="s2")], []),
+        ([STREAM], [replace(VIEWS[0], version="v5")]),
+        ([STREAM], [ViewRow("more", "v6", FLIGHTS, "CREATE VIEW more ...")]),
+    )
+    for streams, views in changes:
+        for seen in ({FLIGHTS: 0}, {}):
+            with pytest.raises(EpochsMoved, match=r"at epoch 0.* got epoch 1.*deploy` again"):
+                versions.register(ledger, streams, views, NOW, seen)
+    assert rows(ledger) == before
+
+    trains = StreamRow("trains", "t", "s2", "CREATE STREAM trains ...")
+    versions.register(ledger, [STREAM, trains], list(VIEWS), NOW, {FLIGHTS: 0})
+    versions.register(ledger, *changes[1], NOW, {FLIGHTS: 1})
+
+
+def test_a_topic_that_changes_before_the_first_epoch_is_seen_anew(ledger: Ledger) -> None:
+    versions.set_topic(ledger, FLIGHTS, "first")
+    versions.register(ledger, [replace(STREAM, version="s2")], [], NOW)
+    assert progress(ledger, FLIGHTS).topic_id == "first"
+
+    versions.register(ledger, [replace(STREAM, topic="other", version="s3")], [], NOW)
+
+    assert progress(ledger, FLIGHTS).topic_id is None
+    versions.set_topic(ledger, FLIGHTS, "second")
+
+
+def test_a_topic_that_changes_after_an_epoch_keeps_its_id(ledger: Ledger) -> None:
+    commit_some(ledger, 1, hold(ledger).token)
+    versions.register(ledger, [replace(STREAM, topic="other")], [], NOW)
+    with pytest.raises(TopicRecreated):
+        versions.set_topic(ledger, FLIGHTS, "second")
+
+
+def test_names_that_differ_by_case_are_one_name(ledger: Ledger) -> None:
+    before = rows(ledger)
+    with pytest.raises(NameTaken, match="stream 'Flights' is registered as 'flights'"):
+        versions.register(ledger, [replace(STREAM, name="Flights")], [], NOW)
+    with pytest.raises(NameTaken, match="view 'PLANES' is registered as 'planes'"):
+        versions.register(ledger, [], [replace(VIEWS[1], name="PLANES")], NOW)
+    assert rows(ledger) == before

@@ -8,10 +8,12 @@ import subprocess
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra import cli
+from schemas import registered
 from schemas.ledger import epochs, leases, versions
 from schemas.ledger.connect import open_ledger
 from schemas.position import Range
@@ -157,6 +159,47 @@ def test_deploy_refuses_what_needs_history(
     assert "view more: new: stream 'clicks' has 1 epochs already" in said
     assert said.endswith("Nothing was registered\n")
     assert cli.main(["deploy", "--plan"]) == 1
+
+
+def test_deploy_is_refused_when_an_epoch_comes_after_its_plan(
+    project: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cli.main(["deploy"])
+    (project / "clicks.sql").write_text(STREAM + VIEW.replace("sum(ms)", "max(ms)"))
+    rows = registered.rows
+
+    def late(*arguments: Any) -> Any:
+        commit_an_epoch(project / ".everview")
+        return rows(*arguments)
+
+    monkeypatch.setattr(registered, "rows", late)
+    capsys.readouterr()
+
+    assert cli.main(["deploy"]) != 0
+
+    said = capsys.readouterr()
+    assert "stream 'clicks' must be at epoch 0" in said.err
+    assert "run `everview deploy` again" in said.err
+    assert said.out == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "other", "said"),
+    [
+        ("clicks", "Clicks", "stream Clicks: new: it is registered as 'clicks'"),
+        ("VIEW pages", "VIEW Pages", "view Pages: new: it is registered as 'pages'"),
+    ],
+)
+def test_deploy_refuses_a_name_in_other_case(
+    project: Path, name: str, other: str, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["deploy"])
+    (project / "clicks.sql").write_text(STREAM.replace(name, other, 1) + VIEW.replace(name, other))
+    capsys.readouterr()
+
+    assert cli.main(["deploy"]) == 2
+
+    assert said in capsys.readouterr().err
 
 
 def test_status_reads_the_ledger(project: Path, capsys: pytest.CaptureFixture[str]) -> None:

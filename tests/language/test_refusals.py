@@ -260,6 +260,17 @@ REFERENCES = [
     ),
     ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1\nx\n", "row 3"),
     ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1\n1\n", "a key once"),
+    # one value, written in two ways, would join an event twice
+    (
+        "CREATE TABLE t (a TIMESTAMP PRIMARY KEY, b VARCHAR) WITH (§file = 't.csv')",
+        b"a,b\n2013-01-01T00:00:00Z,a\n2013-01-01 00:00:00,b\n",
+        "row 3, column 'a' must be a key once; got '2013-01-01 00:00:00'",
+    ),
+    (
+        "CREATE TABLE t (a VARCHAR, b DECIMAL(12,2), PRIMARY KEY (a, b)) WITH (§file = 't.csv')",
+        b"a,b\nx,1\ny,1\nx,1.00\n",
+        "row 4, column 'a, b' must be a key once; got 'x, 1.00'",
+    ),
     (
         "CREATE TABLE t (a INTEGER, b INTEGER PRIMARY KEY) WITH (§file = 't.csv')",
         b"a,b\n1,1\n1,\n",
