@@ -21,7 +21,7 @@ setup: ## make .venv from the locks and fetch the jars; quick when nothing chang
 demo: setup ## the whole stack at work on a year of flights; Ctrl-C stops it
 	@$(BIN)/python examples/flights/demo.py
 
-test: lint ## everything: what check does, and the tests that start Kafka and Spark
+test: lint ## everything: what check does, the slow tests, and those that start Kafka and Spark
 	$(BIN)/pytest -m ""
 
 check: lint ## lint, format, types, import contracts and the fast tests

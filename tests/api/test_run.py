@@ -19,6 +19,8 @@ import pytest
 from serving import run
 from tests.api.world import World
 
+pytestmark = pytest.mark.slow
+
 WAIT_SECONDS = 60.0
 
 

@@ -26,6 +26,8 @@ from schemas.measures import ALL
 from tests.folding import presented
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 COLUMNS = {
     "k": "VARCHAR",
     "b": "BOOLEAN",
