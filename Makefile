@@ -22,7 +22,7 @@ demo: setup ## the whole stack at work on a year of flights; Ctrl-C stops it
 	@$(BIN)/python examples/flights/demo.py
 
 test: lint ## everything: what check does, the slow tests, and those that start Kafka and Spark
-	$(BIN)/pytest -m ""
+	$(BIN)/pytest -m "" -n 2 --dist loadgroup
 
 check: lint ## lint, format, types, import contracts and the fast tests
 	$(BIN)/pytest

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from infra import stack
 from schemas.errors import EverviewError, StackNotRunning
 
 MEDIA = {"json": "application/json", "csv": "text/csv"}
+MEDIA |= {"arrow": "application/vnd.apache.arrow.stream"}
 WITHIN = 70.0
 """Seconds for an answer: longer than any deadline of a query."""
 
@@ -34,6 +36,21 @@ class QueryRefused(EverviewError):
 
 
 @dataclass(frozen=True)
+class Whole:
+    """Rows in their own types, what they cover, and whether there are more."""
+
+    body: bytes  # an Arrow IPC stream
+    coverage: list[dict[str, Any]]
+    truncated: bool
+
+
+@dataclass(frozen=True)
+class _Answer:
+    body: bytes
+    headers: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Answers:
     """Where a stack answers."""
 
@@ -42,6 +59,18 @@ class Answers:
 
     def sql(self, query: str, form: str = "json", **fields: Any) -> bytes:
         """The body of an answer. Raises QueryRefused, StackNotRunning."""
+        return self._answer(query, form, fields).body
+
+    def whole(self, query: str, **fields: Any) -> Whole:
+        """An answer in its own types, with what its headers say. Raises as `sql` does."""
+        answer = self._answer(query, "arrow", fields)
+        return Whole(
+            answer.body,
+            json.loads(answer.headers["Everview-Coverage"]),
+            bool(json.loads(answer.headers["Everview-Truncated"])),
+        )
+
+    def _answer(self, query: str, form: str, fields: Mapping[str, Any]) -> _Answer:
         request = urllib.request.Request(
             f"{self.http}/sql",
             data=json.dumps({"sql": query, **fields}).encode(),
@@ -49,7 +78,7 @@ class Answers:
         )
         try:
             with _opener.open(request, timeout=WITHIN) as answer:
-                return bytes(answer.read())
+                return _Answer(bytes(answer.read()), answer.headers)
         except urllib.error.HTTPError as error:
             with error:
                 raise _refused(error) from None

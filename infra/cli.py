@@ -20,7 +20,9 @@ from schemas.errors import (
     DeployRefused,
     EverviewError,
     FailpointInvalid,
+    PublicationUnknown,
     StreamUnknown,
+    ViewUnknown,
 )
 
 DONE, NO, BAD_USE, INTERRUPTED = 0, 1, 2, 130
@@ -33,9 +35,21 @@ VERBS = {
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
+    "rebuild": "build batch views anew, prove and publish them",
+    "verify": "count anew from the master and compare with what is served",
+    "versions": "what was published of a view",
+    "rollback": "serve an older publication of a view again",
 }
 
-BAD_INPUT = (BadUse, DefinitionError, DeployRefused, FailpointInvalid, StreamUnknown)
+BAD_INPUT = (
+    BadUse,
+    DefinitionError,
+    DeployRefused,
+    FailpointInvalid,
+    PublicationUnknown,
+    StreamUnknown,
+    ViewUnknown,
+)
 """Errors of what was given (exit code 2); every other one is about what is there (1)."""
 
 

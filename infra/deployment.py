@@ -18,12 +18,14 @@ from schemas.storage import DataRoot
 
 @dataclass(frozen=True)
 class Change:
-    """One definition that differs. `refused`: why it cannot be registered yet, '' if it can."""
+    """One definition that differs. `refused`: why it cannot be registered yet, '' if it can;
+    `needs`: what is left to do once it is."""
 
     kind: str  # stream, view
     name: str
     what: str  # new, changed, not in the project
     refused: str = ""
+    needs: str = ""
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name}: {self.what}"
@@ -55,7 +57,7 @@ def plan(project: Project, state: Path) -> Plan:
         return Plan(_differences(project, {}, {}, {}), empty=True)
     with ledger:
         streams = {row.name: row.version for row in versions.streams(ledger)}
-        views = {row.name: row.version for row in versions.views(ledger)}
+        views = {row.name: row.wanted or row.version for row in versions.views(ledger)}
         last = {name: epochs.progress(ledger, name).epoch for name in streams}
     return Plan(_differences(project, streams, views, last), not streams, last)
 
@@ -63,7 +65,8 @@ def plan(project: Project, state: Path) -> Plan:
 def deploy(project: Project, state: Path, now: datetime) -> Plan:
     """Registers a project, all of it or nothing; gives what it changed.
 
-    Raises DeployRefused, and EpochsMoved where a stream went on since its history was looked at.
+    Raises DeployRefused, and EpochsMoved where a stream that had no epoch when it was looked at
+    has some now.
     """
     found = plan(project, state)
     if found.refused:
@@ -101,12 +104,11 @@ def _differences(
         elif streams[name] != version:
             changes.append(Change("stream", name, "changed", _has_history(name, last)))
     for view in own_views:
-        refused = _has_history(view.stream, last)
+        needs = _built_aside(view.name, last.get(view.stream, 0), answers=view.name in views)
         if view.name not in views:
-            refused = _other_case(view.name, views) or refused
-            changes.append(Change("view", view.name, "new", refused))
+            changes.append(Change("view", view.name, "new", _other_case(view.name, views), needs))
         elif views[view.name] != view.version:
-            changes.append(Change("view", view.name, "changed", refused))
+            changes.append(Change("view", view.name, "changed", needs=needs))
     there = {name.lower() for name in [*own_streams, *(view.name for view in own_views)]}
     gone = [("stream", name) for name in streams if name.lower() not in there]
     gone += [("view", name) for name in views if name.lower() not in there]
@@ -126,6 +128,13 @@ def _has_history(stream: str, last: dict[str, int]) -> str:
     if epoch == 0:
         return ""
     return (
-        f"stream {stream!r} has {epoch} epochs already, and the batch layer that would build the "
-        "history before this change is not there yet. Use a new state (--state), or take it back"
+        f"stream {stream!r} has {epoch} epochs already, which another declaration accepted. "
+        "Use a new stream or a new state (--state), or take the change back"
     )
+
+
+def _built_aside(view: str, epoch: int, *, answers: bool) -> str:
+    if epoch == 0:
+        return ""
+    until = "the version before it answers" if answers else "it does not answer"
+    return f"`everview rebuild {view}` builds its history of {epoch} epochs; until then {until}"

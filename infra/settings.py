@@ -10,6 +10,7 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,22 @@ PREFIX = "EVERVIEW_"
 
 SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
 SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
+MEMORY = re.compile(r"[1-9]\d{0,5}(\.\d{1,3})? ?[KMGT]i?B")
+SPAN = re.compile(r"(\d{1,9}) (second|minute|hour|day)s?")
+LONGEST = timedelta(days=3653)
 MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be; `allowed` says it in words."""
+    """What a setting may be; `allowed` says it in words, `read` makes of it what is meant."""
 
     type: type
     default: Any
     allowed: str
     fits: Callable[[Any], bool] = lambda _: True
+    read: Callable[[Any], Any] = lambda value: value
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
@@ -42,6 +47,30 @@ def _servers(value: str) -> bool:
     return not value or all(SERVER.fullmatch(one.strip()) for one in value.split(","))
 
 
+def span(text: str) -> timedelta:
+    """The span of time that a text such as "1 day" says; a negative one where it says none."""
+    found = SPAN.fullmatch(text)
+    return timedelta(**{f"{found[2]}s": int(found[1])}) if found else timedelta(-1)
+
+
+def _is_span(text: str) -> bool:
+    return timedelta(0) <= span(text) <= LONGEST
+
+
+def _is_long_span(text: str) -> bool:
+    """Longer than a task or a reader takes for a file that it knows."""
+    return timedelta(minutes=1) <= span(text) <= LONGEST
+
+
+def size(text: str) -> int:
+    """The bytes that a text says: 64m, 1g."""
+    return int(text[:-1]) << (20 if text[-1] in "mM" else 30)
+
+
+SPAN_WORDS = "a span of time up to 10 years such as '1 day' or '90 seconds'"
+SIZE_WORDS = "a size such as 512m or 1g"
+
+
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "kafka": {
         "bootstrap_servers": Rule(
@@ -49,15 +78,34 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         ),
         "create_topics": Rule(bool, False, "true or false"),
         "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
-        "heap": Rule(str, "512m", "a size such as 512m or 1g", _matches(SIZE)),
+        "heap": Rule(str, "512m", SIZE_WORDS, _matches(SIZE)),
     },
     "streaming": {
         "master": Rule(
             str, "local[2,4]", "a Spark master such as local[2,4] or spark://H:P", _matches(MASTER)
         ),
-        "driver_memory": Rule(str, "1g", "a size such as 512m or 1g", _matches(SIZE)),
+        "driver_memory": Rule(str, "1g", SIZE_WORDS, _matches(SIZE)),
         "max_events_per_epoch": Rule(
             int, 200_000, "1 to 100000000", lambda count: 1 <= count <= 100_000_000
+        ),
+        "seal_every": Rule(str, "1 minute", f"{SPAN_WORDS}; '0 seconds': never", _is_span, span),
+        "seal_bytes": Rule(str, "64m", SIZE_WORDS, _matches(SIZE), size),
+        "keep_removed": Rule(
+            str, "10 minutes", f"{SPAN_WORDS}, 1 minute at least", _is_long_span, span
+        ),
+    },
+    "batch": {
+        "master": Rule(
+            str, "local[2,4]", "a Spark master such as local[2,4] or spark://H:P", _matches(MASTER)
+        ),
+        "driver_memory": Rule(str, "1g", SIZE_WORDS, _matches(SIZE)),
+        "memory": Rule(str, "1GB", "DuckDB's memory such as 512MB or 2GB", _matches(MEMORY)),
+        "proof_rows": Rule(
+            int, 20_000_000, "0 to 1000000000000", lambda count: 0 <= count <= 1_000_000_000_000
+        ),
+        "rollback_window": Rule(str, "1 day", SPAN_WORDS, _is_span, span),
+        "full_every": Rule(
+            int, 0, "0 (only where it is asked for) to 100000", lambda n: 0 <= n <= 100_000
         ),
     },
     "serving": {
@@ -94,6 +142,21 @@ class StreamingSettings:
     master: str
     driver_memory: str
     max_events_per_epoch: int
+    seal_every: timedelta  # 0: never
+    seal_bytes: int
+    keep_removed: timedelta
+
+
+@dataclass(frozen=True)
+class BatchSettings:
+    """How views are rebuilt."""
+
+    master: str
+    driver_memory: str
+    memory: str
+    proof_rows: int
+    rollback_window: timedelta
+    full_every: int
 
 
 @dataclass(frozen=True)
@@ -110,6 +173,7 @@ class Settings:
 
     kafka: KafkaSettings
     streaming: StreamingSettings
+    batch: BatchSettings
     serving: ServingSettings
 
 
@@ -135,10 +199,15 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
     problems = [*found.problems, *_override(values, environment)]
     if problems:
         raise DefinitionError(problems)
+    meant = {
+        name: {key: rule.read(values[name][key]) for key, rule in rules.items()}
+        for name, rules in RULES.items()
+    }
     return Settings(
-        KafkaSettings(**values["kafka"]),
-        StreamingSettings(**values["streaming"]),
-        ServingSettings(**values["serving"]),
+        KafkaSettings(**meant["kafka"]),
+        StreamingSettings(**meant["streaming"]),
+        BatchSettings(**meant["batch"]),
+        ServingSettings(**meant["serving"]),
     )
 
 

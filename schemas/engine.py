@@ -13,6 +13,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
@@ -23,6 +24,7 @@ from schemas.language.binder import FunctionUse, SqlError
 from schemas.language.reference import Reference
 from schemas.language.scope import RECORD_COLUMNS
 from schemas.language.stream import Stream
+from schemas.parquet import Description
 
 # one record of Kafka, as a task hands it over
 _FIELDS: list[tuple[str, pa.DataType]] = [
@@ -115,6 +117,21 @@ class Engine:
     def register(self, name: str, table: pa.Table) -> None:
         """Make an Arrow table readable under a name."""
         self.con.register(name, table)
+
+    def copy(self, select: str, path: Path, description: Description) -> int:
+        """Write the rows of a SELECT, in its order, as a Parquet file; gives their number."""
+        told = ", ".join(f"{key}: {sql.text(text)}" for key, text in description.metadata().items())
+        options = f"FORMAT parquet, COMPRESSION zstd, KV_METADATA {{{told}}}"
+        return self._number(f"COPY ({select}) TO {sql.text(str(path))} ({options})")
+
+    def files(self, paths: Sequence[Path]) -> str:
+        """The rows of Parquet files, as a relation; there must be one. A folder named `k=x` above
+        them is no column."""
+        return f"read_parquet({sql.texts(map(str, paths))}, hive_partitioning = false)"
+
+    def count_from(self, select: str) -> None:
+        """Let views be folded over what a SELECT gives, such as `CompiledStream.counted`."""
+        self._count(select)
 
     def fold(
         self,
@@ -303,9 +320,8 @@ class Engine:
         return name
 
     def _number(self, select: str) -> int:
-        row = self.con.execute(select).fetchone()
-        assert row is not None
-        return int(row[0])
+        ((number,),) = self.con.execute(select).fetchall()
+        return int(number)
 
     def _drop(self, *tables: str) -> None:
         for table in tables:

@@ -233,19 +233,6 @@ class StreamUnknown(EverviewError):
         super().__init__(text)
 
 
-class VersionRetired(EverviewError):
-    """A version that was not folded for some epochs is registered again."""
-
-    def __init__(self, view: str, version: str, retired_epoch: int, epoch: int) -> None:
-        self.view, self.version = view, version
-        self.retired_epoch, self.epoch = retired_epoch, epoch
-        text = (
-            f"version {version!r} of view {view!r} must have been folded without a gap; got none "
-            f"of epochs {retired_epoch + 1}..{epoch}. It has to be rebuilt from the master"
-        )
-        super().__init__(text)
-
-
 class FailpointInvalid(EverviewError):
     """A failpoint is set that must not be, or that nobody understands."""
 
@@ -423,3 +410,184 @@ class EpochIncomplete(EverviewError):
             f"got {found}. The epoch is left"
         )
         super().__init__(text)
+
+
+class SealingNotNext(EverviewError):
+    """Epochs or ranges that cannot be sealed or merged as they were chosen."""
+
+    def __init__(self, stream: str, expected: str, found: str) -> None:
+        self.stream, self.expected, self.found = stream, expected, found
+        text = (
+            f"sealing of stream {stream!r} must be of {expected}; got {found}. "
+            "Nothing was changed; it is chosen anew"
+        )
+        super().__init__(text)
+
+
+class ViewUnknown(EverviewError):
+    """A view that no `deploy` registered."""
+
+    def __init__(self, view: str, known: Sequence[str]) -> None:
+        self.view, self.known = view, tuple(known)
+        there = ", ".join(sorted(known)) or "none yet"
+        super().__init__(f"view {view!r} must be a registered one; there is: {there}")
+
+
+class ViewMoved(EverviewError):
+    """A view that is to count another stream than the one whose epochs it has."""
+
+    def __init__(self, view: str, stream: str, other: str) -> None:
+        self.view, self.stream, self.other = view, stream, other
+        text = (
+            f"view {view!r} must stay over stream {stream!r}, whose epochs it counts; got "
+            f"{other!r}. Nothing was registered; declare it under another name"
+        )
+        super().__init__(text)
+
+
+class VersionSuspended(EverviewError):
+    """A version with an error in its own expressions, which cannot be built past it."""
+
+    def __init__(self, view: str, version: str, epoch: int, message: str) -> None:
+        self.view, self.version, self.epoch, self.message = view, version, epoch, message
+        text = (
+            f"version {version!r} of view {view!r} must not be suspended to be built; it is, since "
+            f"epoch {epoch}: {message}. Correct its definition and deploy it"
+        )
+        super().__init__(text)
+
+
+class NothingSealed(EverviewError):
+    """No sealed boundary that a batch view could be cut at."""
+
+    def __init__(self, view: str, least: int) -> None:
+        self.view, self.least = view, least
+        text = (
+            f"view {view!r} must be cut at a sealed epoch from {max(least, 1)} on; there is none "
+            "in reach. Streaming seals about every minute; let it run, or give a later --until"
+        )
+        super().__init__(text)
+
+
+class NothingToBuild(EverviewError):
+    """The served publication has the cut that a build would have."""
+
+    def __init__(self, view: str, cut: int) -> None:
+        self.view, self.cut = view, cut
+        text = (
+            f"view {view!r} is published up to epoch {cut} already and nothing is sealed after it; "
+            "there is nothing to build. --full builds it anew from the whole master"
+        )
+        super().__init__(text)
+
+
+class CutGoesBack(EverviewError):
+    """A build that would end before what is served."""
+
+    def __init__(self, view: str, served: int, cut: int) -> None:
+        self.view, self.served, self.cut = view, served, cut
+        text = (
+            f"cut of view {view!r} must not go back: it is served up to epoch {served}; got {cut}. "
+            "Use `everview rollback` for an older publication"
+        )
+        super().__init__(text)
+
+
+class BuildUnknown(EverviewError):
+    """A number that no build has."""
+
+    def __init__(self, build: int) -> None:
+        self.build = build
+        super().__init__(f"build {build} must be in the ledger; there is none of that number")
+
+
+class BuildNotReady(EverviewError):
+    """A step of a build out of order."""
+
+    def __init__(self, build: int, view: str, expected: str, found: str) -> None:
+        self.build, self.view, self.expected, self.found = build, view, expected, found
+        text = (
+            f"build {build} of view {view!r} must be {expected}; it is {found}. "
+            "Begin another one with `everview rebuild`"
+        )
+        super().__init__(text)
+
+
+class PublicationMoved(EverviewError):
+    """What is served is not what it was when a build began."""
+
+    def __init__(self, build: int, view: str, expected: int | None, found: int | None) -> None:
+        self.build, self.view, self.expected, self.found = build, view, expected, found
+        text = (
+            f"build {build} of view {view!r} must take the place of publication {expected}; "
+            f"{found} is served by now. It is not published; begin another one"
+        )
+        super().__init__(text)
+
+
+class PublicationUnknown(EverviewError):
+    """A publication that cannot be gone back to."""
+
+    def __init__(self, view: str, publication: int | None, kept: Sequence[int]) -> None:
+        self.view, self.publication, self.kept = view, publication, tuple(kept)
+        wanted = "an earlier one" if publication is None else str(publication)
+        there = ", ".join(map(str, kept)) or "none"
+        text = (
+            f"publication of view {view!r} to go back to must be one that is kept, and not the "
+            f"served one; got {wanted}, kept: {there}. `everview versions {view}` lists them"
+        )
+        super().__init__(text)
+
+
+class GapBetweenLayers(EverviewError):
+    """Epochs that neither the batch view nor the runs after it hold."""
+
+    def __init__(self, view: str, cut: int, first: int, last: int) -> None:
+        self.view, self.cut, self.first, self.last = view, cut, first, last
+        text = (
+            f"view {view!r} must have partials of every epoch after its cut {cut}; got none of "
+            f"epochs {first}..{last}. Build it anew: `everview rebuild {view} --full`"
+        )
+        super().__init__(text)
+
+
+class MasterIncomplete(EverviewError):
+    """The master's files do not hold every epoch of a build."""
+
+    def __init__(self, stream: str, first: int, last: int) -> None:
+        self.stream, self.first, self.last = stream, first, last
+        text = (
+            f"master of stream {stream!r} must hold every sealed epoch; none of its files has "
+            f"epochs {first}..{last}. Restore them from a backup; nothing was built"
+        )
+        super().__init__(text)
+
+
+class BuildRefused(EverviewError):
+    """A build whose proof failed; what was served still is."""
+
+    def __init__(self, build: int, view: str, differences: Sequence[str]) -> None:
+        self.build, self.view, self.differences = build, view, tuple(differences)
+        listed = "\n  ".join(differences)
+        text = (
+            f"build {build} of view {view!r} must equal what was counted before; it differs and is "
+            f"not published, what was served still is. `everview rebuild {view} --full` counts all "
+            f"of the master anew:\n  {listed}"
+        )
+        super().__init__(text)
+
+
+class BuildFailed(EverviewError):
+    """A build that could not be made."""
+
+    def __init__(self, view: str, reason: str) -> None:
+        self.view, self.reason = view, reason
+        text = (
+            f"batch view of {view!r} must be built from its files; got: {reason}. "
+            "Nothing was published, what was served still is"
+        )
+        super().__init__(text)
+
+
+class SealingFailed(EverviewError):
+    """What a task that seals met; the text is that of the error there."""

@@ -21,7 +21,8 @@ from schemas.stored_file import StoredFile
 
 @dataclass(frozen=True)
 class StreamPlan:
-    """A registered stream with its views: those to fold, and the names of suspended ones."""
+    """A registered stream with the versions of views that its epochs carry: those to fold, and the
+    names of suspended ones."""
 
     stream: CompiledStream
     topic: str
@@ -29,6 +30,8 @@ class StreamPlan:
     dedup_within: timedelta
     views: tuple[CompiledView, ...]
     suspended: tuple[str, ...]
+    # versions that this release cannot fold as they were registered, and why
+    lost: tuple[tuple[str, str], ...] = ()
 
 
 def rows(project: Project, root: DataRoot) -> tuple[list[StreamRow], list[ViewRow]]:
@@ -56,38 +59,44 @@ def rows(project: Project, root: DataRoot) -> tuple[list[StreamRow], list[ViewRo
     return streams, views
 
 
-def plans(ledger: Ledger) -> dict[str, StreamPlan]:
-    """Every registered stream by name.
-
-    Raises VersionOfAnotherRelease where a registered definition no longer means what it meant when
-    it was registered.
-    """
-    return {
-        row.name: _plan(row, versions.views(ledger, row.name)) for row in versions.streams(ledger)
-    }
-
-
 def plan(ledger: Ledger, stream: str) -> StreamPlan:
     """One registered stream; trouble with another one is none of it.
 
-    Raises KeyError for a stream that is not registered, and what `plans` does.
+    Raises KeyError for a stream that is not registered, and VersionOfAnotherRelease where its
+    declaration no longer means what it meant when it was registered. A view of which that is true
+    is `lost`.
     """
     rows = {row.name: row for row in versions.streams(ledger)}
-    return _plan(rows[stream], versions.views(ledger, stream))
+    return _plan(rows[stream], versions.folding(ledger, stream))
 
 
 def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
     own = _read([row.definition])
     stream = next(iter(own.streams.values()))
     _same("stream", row.name, row.version, version.of_stream(stream))
+    folded, lost = [], []
+    for view in views:
+        if view.suspended_epoch is None:
+            try:
+                folded.append(_view(row, view))
+            except (VersionOfAnotherRelease, DefinitionError) as error:
+                lost.append((view.version, str(error)))
     return StreamPlan(
         stream=compile_stream(stream, row.version),
         topic=stream.topic,
         partitions=stream.partitions,
         dedup_within=stream.dedup_within,
-        views=tuple(_view(row, view) for view in views if view.suspended_epoch is None),
+        views=tuple(folded),
         suspended=tuple(view.name for view in views if view.suspended_epoch is not None),
+        lost=tuple(lost),
     )
+
+
+def stream(row: StreamRow) -> CompiledStream:
+    """A stream as it is declared now; raises what `plan` does."""
+    declared = next(iter(_read([row.definition]).streams.values()))
+    _same("stream", row.name, row.version, version.of_stream(declared))
+    return compile_stream(declared, row.version)
 
 
 def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:

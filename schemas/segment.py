@@ -2,7 +2,7 @@
 
 A zip whose members are stored, not compressed, so that each can be read on its own:
 
-    segment.json                        Header: whose it is, and the rows of every member
+    segment.json                        Header: whose it is, its epoch's offsets, rows per member
     master.parquet                      accepted events, raw and typed (zstd)
     rejects.parquet                     events that do not fit, with their reasons (zstd)
     ids.arrow                           event ids counted first here; only with a primary key
@@ -20,12 +20,13 @@ import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypedDict, cast
+from typing import NotRequired, TypedDict, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import DamagedFile
+from schemas.position import Range
 
 FORMAT = 1
 EPOCH_OF_ZIP = (1980, 1, 1, 0, 0, 0)  # the oldest date that a zip can hold; files carry no clock
@@ -54,6 +55,8 @@ class Header(TypedDict):
     rejects: int  # rows
     ids: int | None  # rows; null without a primary key
     partials: dict[str, dict[str, int]]  # version id -> table name -> rows
+    # partition, start and until of the epoch, all tasks of it together; early segments lack it
+    ranges: NotRequired[list[tuple[int, int, int]]]
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class Segment:
     rejects: pa.Table
     ids: pa.Table | None  # key columns and _instant; None without a primary key
     partials: Mapping[str, Mapping[str, pa.Table]]  # version id -> table name -> rows
+    ranges: tuple[Range, ...] = ()  # the offsets that its epoch covers, all its tasks together
 
     @property
     def header(self) -> Header:
@@ -82,6 +86,7 @@ class Segment:
                 version: {table: rows.num_rows for table, rows in sorted(tables.items())}
                 for version, tables in sorted(self.partials.items())
             },
+            "ranges": [(each.partition, each.start, each.until) for each in self.ranges],
         }
 
 
@@ -117,6 +122,11 @@ class SegmentReader:
     def versions(self) -> tuple[str, ...]:
         """The version ids folded here."""
         return tuple(self.header["partials"])
+
+    @property
+    def ranges(self) -> tuple[Range, ...]:
+        """The offsets that its epoch covers, all its tasks together."""
+        return tuple(Range(*each) for each in self.header.get("ranges", []))
 
     def master(self) -> pa.Table:
         return self._table("master.parquet", self.header["master"])

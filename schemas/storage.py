@@ -8,8 +8,10 @@ name that can be seen has its whole content, and a `put` that returned survives 
 
 from __future__ import annotations
 
+import hashlib
 import os
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 
 from schemas.errors import DamagedFile, FileTaken, PathOutsideRoot
@@ -36,15 +38,19 @@ class DataRoot:
         with others `FileTaken` is raised. An `OSError` (no space, a failed fsync) means that the
         file counts as not written: try again under another name.
         """
-        stored = StoredFile.of(f"{folder}/{name}", data)
-        final = self.local(stored.path)
+        return self.write(folder, name, lambda path: _write_new(path, data))
+
+    def write(self, folder: str, name: str, writer: Callable[[Path], None]) -> StoredFile:
+        """As `put`, for a file that need not fit in memory: `writer` makes it at the hidden path
+        that it is given, where there is none yet."""
+        final = self.local(f"{folder}/{name}")
         self._make(final.parent)
         hidden = final.with_name(f".{name}.{uuid.uuid4().hex}{UNFINISHED}")
         try:
-            with hidden.open("xb") as file:
-                file.write(data)
-                file.flush()
+            writer(hidden)
+            with hidden.open("rb") as file:
                 os.fsync(file.fileno())
+            stored = _measured(f"{folder}/{name}", hidden)
             self._link(hidden, final, stored)
         finally:
             hidden.unlink(missing_ok=True)
@@ -62,6 +68,21 @@ class DataRoot:
             raise DamagedFile(file.path, str(file), str(found))
         return data
 
+    def check(self, file: StoredFile) -> Path:
+        """Where a file lies, having read that it is what was written; else `DamagedFile`."""
+        path = self.local(file.path)
+        try:
+            found = _measured(file.path, path)
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError) as error:
+            raise DamagedFile(file.path, str(file), "no file") from error
+        if found != file:
+            raise DamagedFile(file.path, str(file), str(found))
+        return path
+
+    def remove(self, path: str) -> None:
+        """Unlink a file that nothing names any more; it may be gone already."""
+        self.local(path).unlink(missing_ok=True)
+
     def local(self, path: str) -> Path:
         """Where a file lies on this machine; raises `PathOutsideRoot`."""
         parts = path.split("/")
@@ -73,7 +94,7 @@ class DataRoot:
         try:
             os.link(hidden, final)
         except FileExistsError:
-            if StoredFile.of(stored.path, final.read_bytes()) != stored:
+            if _measured(stored.path, final) != stored:
                 raise FileTaken(stored.path) from None
 
     def _make(self, folder: Path) -> None:
@@ -87,6 +108,18 @@ class DataRoot:
             above = above.parent
             fsync_folder(above)
         self._durable.add(folder)
+
+
+def _write_new(path: Path, data: bytes) -> None:
+    with path.open("xb") as file:
+        file.write(data)
+
+
+def _measured(name: str, path: Path) -> StoredFile:
+    """What the ledger would say of a file, read piece by piece."""
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256")
+        return StoredFile(name, digest.hexdigest(), file.tell())
 
 
 def unfinished(name: str) -> str | None:

@@ -7,7 +7,8 @@
 | `GET /views`, `/views/NAME` | what can be asked, with coverage |
 | `GET /streams` | what is counted, and how far |
 | `GET /healthz` | 200 while the loop turns |
-| `GET /readyz` | 200 while what is served is checked and caught up; else 503 and why |
+| `GET /readyz` | 200 while what is served is checked and caught up; else 503 and why. A view that
+is being built or cannot be loaded is named under `waiting` and does not take the others down |
 """
 
 from __future__ import annotations
@@ -27,9 +28,9 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from serving import formats
-from serving.coverage import iso
+from serving.coverage import Coverage, iso
 from serving.envelope import Answer, Code, RequestError
-from serving.follow import FollowedStream, FollowedView
+from serving.followed import FollowedStream, FollowedView
 from serving.front import Front
 from serving.job import Query
 from serving.neighbours import OnlyOwn
@@ -130,28 +131,31 @@ class Catalog:
         reasons = self._front.follower.unready(self._front.clock())
         if reasons:
             raise RequestError(Code.NOT_READY, "; ".join(reasons))
-        return JSONResponse({"ready": True})
+        waiting = self._front.follower.waiting()
+        return JSONResponse({"ready": True, **({"waiting": waiting} if waiting else {})})
 
     async def _views(self) -> dict[str, dict[str, Any]]:
         """Coverage is that of the tables, which is what queries see."""
         covered = await self._front.coverage()
         streams = self._front.follower.streams
         return {
-            each.view: _view(streams[each.stream].views[each.view], each.json())
+            each.view: _view(streams[each.stream].views[each.view], each)
             for each in covered.values()
             if each.stream in streams and each.view in streams[each.stream].views
         }
 
 
-def _view(view: FollowedView, coverage: dict[str, Any]) -> dict[str, Any]:
-    compiled = view.compiled
+def _view(view: FollowedView, coverage: Coverage) -> dict[str, Any]:
+    compiled = view.shown
     return {
         "name": view.row.name,
         "stream": view.row.stream,
-        "version": view.row.version,
+        "version": coverage.version,
+        "cut": coverage.cut,
+        "publication": coverage.publication,
         "columns": _columns(compiled.columns) if compiled else [],
         "keys": _columns(compiled.keys) if compiled else [],
-        "coverage": coverage,
+        "coverage": coverage.json(),
     }
 
 

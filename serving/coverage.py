@@ -1,5 +1,9 @@
-"""What an answer covers (invariant 11): a table that changes in the transaction that changes the
-answers, so that one read transaction sees both as of one state."""
+"""What an answer covers (invariant 11), and how its stream is: a table that changes in the
+transaction that changes the answers, so that one read transaction sees both as of one state.
+
+It has a row per view and per stream, facts as JSON: it is made anew for every epoch, and a table of
+three columns costs least. `serving.catalog` lays the relations of the schema `everview` over it.
+"""
 
 from __future__ import annotations
 
@@ -13,18 +17,9 @@ import duckdb
 import pyarrow as pa
 
 SCHEMA = "everview_internal"  # where served tables live; no statement of a client reaches it
+VIEW, STREAM = "view", "stream"
 
-_FIELDS: dict[str, pa.DataType] = {
-    "view": pa.string(),
-    "version": pa.string(),
-    "stream": pa.string(),
-    "cut": pa.int64(),
-    "epoch": pa.int64(),
-    "position": pa.string(),  # JSON
-    "fresh_as_of": pa.string(),
-    "degraded": pa.string(),
-    "ready": pa.bool_(),
-}
+_FIELDS: dict[str, pa.DataType] = {"kind": pa.string(), "name": pa.string(), "facts": pa.string()}
 _COLUMNS = pa.schema(_FIELDS)
 _REPLACE = f"CREATE OR REPLACE TABLE {SCHEMA}.coverage AS FROM new_coverage"
 _READ = f"FROM {SCHEMA}.coverage"
@@ -42,7 +37,17 @@ class Coverage:
     position: Mapping[str, int]  # partition -> next offset, after that epoch
     fresh_as_of: str | None  # ISO 8601; what was in Kafka then is counted. None before any epoch
     degraded: str | None  # why the view does not move on, or does not count everything
-    ready: bool  # as far as the ledger was when this process started
+    waits: str | None  # why it is not to be asked yet, as what follows "view 'x' "
+    publication: int | None = None  # whose batch view this is
+    published: str | None = None  # ISO 8601
+    batch_epochs: int = 0  # in the files that were loaded, as are the next three
+    speed_epochs: int = 0
+    gaps: int = 0  # offsets that no file covers
+    doubles: int = 0  # offsets that more than one file covers
+
+    @property
+    def ready(self) -> bool:
+        return self.waits is None
 
     def json(self) -> dict[str, Any]:
         """The form that goes with every answer."""
@@ -57,6 +62,20 @@ class Coverage:
         }
 
 
+@dataclass(frozen=True)
+class StreamCoverage:
+    """How far a stream is, at the same state."""
+
+    stream: str
+    topic: str
+    version: str
+    epoch: int
+    sealed: int  # the last sealed epoch
+    position: Mapping[str, int]
+    fresh_as_of: str | None
+    degraded: str | None
+
+
 def iso(instant: datetime | None) -> str | None:
     """`2026-01-01T10:00:00.120Z`, with as many digits as there are, at least three."""
     if instant is None:
@@ -66,10 +85,16 @@ def iso(instant: datetime | None) -> str | None:
     return utc.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
 
 
-def write(connection: duckdb.DuckDBPyConnection, rows: Iterable[Coverage]) -> None:
+def write(
+    connection: duckdb.DuckDBPyConnection,
+    views: Iterable[Coverage],
+    streams: Iterable[StreamCoverage] = (),
+) -> None:
     """Replace all of it. Made anew each time: a table that is updated for ever would grow."""
-    records = [{**asdict(row), "position": json.dumps(dict(row.position))} for row in rows]
-    connection.register("new_coverage", pa.Table.from_pylist(records, _COLUMNS))
+    rows = [(VIEW, each.view, json.dumps(asdict(each))) for each in views]
+    rows += [(STREAM, each.stream, json.dumps(asdict(each))) for each in streams]
+    columns = {field: [row[at] for row in rows] for at, field in enumerate(_COLUMNS.names)}
+    connection.register("new_coverage", pa.Table.from_pydict(columns, _COLUMNS))
     connection.execute(_REPLACE)
     connection.unregister("new_coverage")
 
@@ -82,9 +107,8 @@ def read(
     The table has a row per view: reading it whole takes a quarter of the time of planning a filter.
     """
     found = {}
-    for row in connection.execute(_READ).fetchall():
-        record = dict(zip(_COLUMNS.names, row, strict=True))
-        name = record["view"].lower()
-        if names is None or name in names:
-            found[name] = Coverage(**{**record, "position": json.loads(record["position"])})
+    for kind, view, facts in connection.execute(_READ).fetchall():
+        name = view.lower()
+        if kind == VIEW and (names is None or name in names):
+            found[name] = Coverage(**json.loads(facts))
     return dict(sorted(found.items()))

@@ -1,145 +1,63 @@
 """The ledger's news -> checked partials in the tables.
 
-    Ledger.state() --moved--> news, one snapshot --> segments, checked --> one Change per round
+    Ledger.state() --moved--> what is registered --> a snapshot, where a view is to be made anew
+                         '--> news: segments, checked --> one Change per round
 
 A round is one transaction on the tables, so a state is, per stream, all of its views at one epoch.
-At the start rounds are long (history does not cost a round per epoch); later a round is an epoch.
-Trouble stays where it is: a damaged file holds up its stream, a view that cannot be merged itself.
+Later than the start a round is an epoch. A stream is loaded from a snapshot at the start and when
+sealing has overtaken it; a view when its publication changes. Until all of that is in the tables,
+in one transaction, what was served still is. Trouble stays where it is: a damaged segment holds up
+its stream, a view that cannot be loaded or merged itself.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
 
 import duckdb
 import pyarrow as pa
 from sqlalchemy.exc import SQLAlchemyError
 
-from schemas import registered
+from schemas import engine, registered
 from schemas.compile import CompiledView
-from schemas.cut import Cut
 from schemas.errors import DamagedFile, EverviewError, LedgerMissing, ViewFailed
 from schemas.failpoints import failpoint
 from schemas.ledger.connect import Ledger
+from schemas.ledger.contents import StreamContents, contents
 from schemas.ledger.epochs import CommittedEpoch, news, progress
+from schemas.ledger.history import EpochsRow, history, mark
+from schemas.ledger.sealing import sealed_until
 from schemas.ledger.versions import StreamRow, ViewRow, streams, views
-from schemas.position import Position
-from schemas.segment import SegmentReader
+from schemas.position import Range
 from schemas.storage import DataRoot
-from serving.coverage import Coverage, iso
+from serving import catalog
+from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import from_engine
+from serving.followed import FollowedStream, FollowedView
+from serving.load import ROUND_BYTES, Loaded, Partials, covers, end_to_end, load, segments, size
 from serving.tables import Change, Tables
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger
+RETRY_LIMIT_SECONDS = 60.0  # between attempts to load a view
 REGISTRATIONS_SECONDS = 1.0  # how late a registration that no epoch carries may be noticed
 LAG_SECONDS = 10.0  # not caught up for longer: not ready
 ROUND_EPOCHS = 256
-ROUND_BYTES = 256 * 2**20  # of partials in memory
+SNAPSHOTS = 3  # how often files may vanish under a load before it waits
+MEMORY = "512MB"  # of the engine that reads files
 
 STARTING = "starting"
-CUT = Cut(0)  # no batch view is built: speed owns every epoch
-
-Partials = dict[str, dict[str, list[pa.Table]]]  # view -> table -> rows
-Loaded = tuple[CommittedEpoch, Partials]
 
 
 @dataclass(frozen=True)
-class FollowedView:
-    """A registered version, and how far its answers are."""
+class Read:
+    """An epoch's partials for every view that it moves on, and the offsets that it covers."""
 
-    row: ViewRow
-    compiled: CompiledView | None  # None: this release cannot serve it, `stopped` says why
-    epoch: int = 0
-    position: Position = field(default_factory=Position)
-    instant: datetime | None = None
-    missing: int = 0  # the last epoch with events that was committed before the version came
-    stopped: str | None = None
-
-    def follows(self, epoch: CommittedEpoch) -> bool:
-        """Whether the view's answers move on to this epoch."""
-        suspended = self.row.suspended_epoch
-        return not self.stopped and (suspended is None or epoch.epoch < suspended)
-
-    def carried(self, epoch: CommittedEpoch) -> bool:
-        """Whether the segments of this epoch hold partials to merge."""
-        return self.follows(epoch) and self.row.version in epoch.folded
-
-    def advance(self, epoch: CommittedEpoch) -> FollowedView:
-        """The view after an epoch; one that does not follow stays where it is."""
-        if not self.follows(epoch):
-            return self
-        whole = self.row.version in epoch.folded or not epoch.accepted
-        missing = self.missing if whole else epoch.epoch
-        return replace(
-            self,
-            epoch=epoch.epoch,
-            position=epoch.position,
-            instant=epoch.instant,
-            missing=missing,
-        )
-
-    def degraded(self, stream: FollowedStream) -> str | None:
-        """Why the view's answers stay behind, or do not count everything."""
-        suspended = self.row.suspended_epoch
-        if self.stopped:
-            return self.stopped
-        if suspended is not None and stream.epoch >= suspended:
-            return f"suspended at epoch {suspended}: {self.row.suspended_message}"
-        if stream.damage:
-            return stream.damage
-        if self.missing:
-            return f"deployed after epoch {self.missing}: events up to it are not counted"
-        return None
-
-
-@dataclass(frozen=True)
-class FollowedStream:
-    """A registered stream, and how far its epochs are in the tables."""
-
-    row: StreamRow
-    goal: int  # the last epoch when it was first seen: before it, nothing is answered
-    epoch: int = 0
-    position: Position = field(default_factory=Position)
-    instant: datetime | None = None
-    folded: frozenset[str] | None = None  # versions that the last epoch carries
-    damage: str | None = None
-    views: Mapping[str, FollowedView] = field(default_factory=dict)
-
-    @property
-    def ready(self) -> bool:
-        return self.epoch >= self.goal
-
-    def advance(self, epoch: CommittedEpoch) -> FollowedStream:
-        return replace(
-            self,
-            epoch=epoch.epoch,
-            position=epoch.position,
-            instant=epoch.instant,
-            folded=epoch.folded,
-            damage=None,
-            views={name: view.advance(epoch) for name, view in self.views.items()},
-        )
-
-    def with_view(self, view: FollowedView) -> FollowedStream:
-        return replace(self, views={**self.views, view.row.name: view})
-
-    def coverage(self) -> Iterator[Coverage]:
-        for view in self.views.values():
-            yield Coverage(
-                view=view.row.name,
-                version=view.row.version,
-                stream=self.row.name,
-                cut=CUT.epoch,
-                epoch=view.epoch,
-                position=view.position.json(),
-                fresh_as_of=iso(view.instant),
-                degraded=view.degraded(self),
-                ready=self.ready and view.compiled is not None,
-            )
+    epoch: CommittedEpoch
+    partials: Mapping[str, Partials]  # by view
+    covers: tuple[Range, ...]
 
 
 class Follower:
@@ -156,6 +74,7 @@ class Follower:
     ) -> None:
         self._open, self._root, self._tables = open_ledger, root, tables
         self._round_epochs = round_epochs
+        self._engine = engine.connect(memory_limit=MEMORY)
         self._ledger: Ledger | None = None
         self._streams: Mapping[str, FollowedStream] = {}
         self._registered: tuple[tuple[StreamRow, ...], tuple[ViewRow, ...]] = ((), ())
@@ -163,6 +82,8 @@ class Follower:
         self._registrations_at: float | None = None
         self._retry_at = 0.0
         self._damaged_until: dict[str, float] = {}  # when to read a damaged stream's file again
+        self._load_at: dict[str, tuple[float, int]] = {}  # view -> when to try again, failures
+        self._told: tuple[object, ...] | None = None  # the ledger's mark, when it was listed
         self._caught_up_at: float | None = None
         self._trouble: str | None = STARTING
 
@@ -217,6 +138,15 @@ class Follower:
             reasons.append(f"the ledger's news are not loaded for more than {LAG_SECONDS:g} s")
         return reasons
 
+    def waiting(self) -> dict[str, str]:
+        """Views that are not to be asked yet, and why; they do not make the server unready."""
+        return {
+            view.row.name: why
+            for stream in self._streams.values()
+            for view in stream.views.values()
+            if view.compiled is not None and (why := stream.waits(view)) is not None
+        }
+
     def _said(self, error: EverviewError | SQLAlchemyError) -> str:
         """An error's words for everybody: a driver's without its SQL, no path of this machine."""
         folder = self._root.local("ledger.db").parent
@@ -232,27 +162,47 @@ class Follower:
         if ledger is None:
             ledger = self._ledger = self._open()
             self._trouble = STARTING
-        healing = [name for name, at in self._damaged_until.items() if now >= at]
-        if ledger.state() == self._state and not healing:
+        if ledger.state() == self._state and not self._again(now):
             return False
+        failpoint("serve.noticed")
         if self._registrations_at is None or now >= self._registrations_at + REGISTRATIONS_SECONDS:
             self._register(ledger, now)
-        known = {
-            name: stream.epoch
-            for name, stream in self._streams.items()
-            if now >= self._damaged_until.get(name, now)
-        }
-        found = news(ledger, known, self._round_epochs)
-        failpoint("serve.noticed")
+        self._load_anew(ledger, now)
+        found = news(ledger, self._known(now), self._round_epochs)
         if any(self._other_versions(name, each) for name, each in found.epochs.items()):
             self._register(ledger, now)
+            self._load_anew(ledger, now)
         more = False
         for name, epochs in found.epochs.items():
-            if epochs:
-                more = self._load(name, epochs, now) or more
+            stream = replace(self._streams[name], sealed=found.sealed[name])
+            self._streams = {**self._streams, name: stream}
+            reached = stream.epoch
+            if stream.sealed > reached:
+                self._snapshot(ledger, name, now, overtaken=True)
+                more = more or not self._streams[name].damage
+            elif epochs and epochs[0].epoch != reached + 1:
+                more = True  # a snapshot was ahead of this news
+            elif epochs:
+                more = self._round(ledger, name, epochs, now) or more
         late = self._registrations_at != now  # a registration may have come with this state
+        if not late or more:
+            self._list(ledger)
         self._state = None if more or late else found.state
         return more
+
+    def _again(self, now: float) -> bool:
+        """Whether it is time to try again what failed."""
+        if any(now >= at for at in self._damaged_until.values()):
+            return True
+        due = (view for stream in self._streams.values() for view in self._due(stream, now))
+        return bool(self._load_at) and any(view in self._load_at for view in due)
+
+    def _known(self, now: float) -> dict[str, int]:
+        return {
+            name: stream.epoch
+            for name, stream in self._streams.items()
+            if stream.loaded and now >= self._damaged_until.get(name, now)
+        }
 
     # registrations
 
@@ -263,12 +213,14 @@ class Follower:
         return any(epoch.folded != folded for epoch in epochs)
 
     def _register(self, ledger: Ledger, now: float) -> None:
-        """Serve the registered versions; views are read first, so that none lacks its stream."""
+        """Know what is registered; views are read first, so that none lacks its stream."""
         view_rows, stream_rows = tuple(views(ledger)), tuple(streams(ledger))
         if (stream_rows, view_rows) != self._registered:
             after = {row.name: self._stream(ledger, row, view_rows) for row in stream_rows}
-            self._replace_views(after)
+            self._retell(after)
             self._registered = (stream_rows, view_rows)
+            self._load_at.clear()
+            self._told = None
         self._registrations_at = now
 
     def _stream(
@@ -277,160 +229,304 @@ class Follower:
         known = self._streams.get(row.name)
         if known is None:
             known = FollowedStream(row, goal=progress(ledger, row.name).epoch)
-        own = [view for view in view_rows if view.stream == row.name]
-        return replace(known, row=row, views={view.name: _view(known, view) for view in own})
+        return _with_rows(replace(known, row=row), view_rows)
 
-    def _replace_views(self, after: dict[str, FollowedStream]) -> None:
-        """Drop and create tables for what was and what is registered; a view that cannot be made
-        is set aside."""
-        before, now = _compiled(self._streams), _compiled(after)
-        change = Change(
-            coverage=_coverage(after),
-            drop=tuple(name for name, view in before.items() if now.get(name) != view),
-            create=tuple(view for name, view in now.items() if before.get(name) != view),
-        )
-        try:
-            self._tables.apply(change)
-        except ViewFailed as failed:
-            stream = after[now[failed.view].stream]
-            view = replace(stream.views[failed.view], compiled=None, stopped=failed.message)
-            self._replace_views({**after, stream.row.name: stream.with_view(view)})
-            return
+    def _retell(self, after: Mapping[str, FollowedStream]) -> None:
+        """Another state of what is known, with the same rows in the tables."""
+        before, now = _tabled(self._streams), _tabled(after)
+        gone = tuple(name for name in before if name not in now)
+        self._tables.apply(replace(_told(after), drop=gone))
         self._streams = after
+
+    # snapshots
+
+    def _load_anew(self, ledger: Ledger, now: float) -> None:
+        """Load streams that were not yet, and views that do not answer from what is registered."""
+        for name, stream in self._streams.items():
+            if now < self._damaged_until.get(name, now):
+                continue
+            if not stream.loaded or self._due(stream, now):
+                self._snapshot(ledger, name, now)
+
+    def _due(self, stream: FollowedStream, now: float) -> list[str]:
+        """Views to load whose time has come."""
+        return [view for view in stream.to_load() if now >= self._load_at.get(view, (now, 0))[0]]
+
+    def _snapshot(self, ledger: Ledger, name: str, now: float, *, overtaken: bool = False) -> None:
+        """Load from a snapshot: the whole stream where sealing is ahead of it, else views alone.
+
+        A file that is gone may have been sealed away or replaced since: then there is another
+        snapshot, which names others. What it still names is damaged.
+        """
+        try:
+            found = contents(ledger, name)
+            for _ in range(SNAPSHOTS):
+                failed = self._load(name, found, now)
+                again = contents(ledger, name) if failed else found
+                if all(_files(again, view) == _files(found, view) for view in failed):
+                    break
+                found = again
+        except EverviewError as error:
+            stream = self._streams[name]
+            if overtaken or not stream.loaded:
+                self._damaged(name, self._said(error), now)
+                return
+            failed = dict.fromkeys(self._due(stream, now), self._said(error))
+        stream = self._streams[name]
+        for view in [*failed, *self._due(stream, now)]:
+            failures = self._load_at.get(view, (now, 0))[1]
+            wait = min(RETRY_SECONDS * 2**failures, RETRY_LIMIT_SECONDS)
+            self._load_at[view] = (now + wait, failures + 1)
+            message = failed.get(view, stream.views[view].trouble)
+            stream = stream.with_view(replace(stream.views[view], trouble=message))
+        if stream is not self._streams[name]:
+            self._retell({**self._streams, name: stream})
+
+    def _load(self, name: str, found: StreamContents, now: float) -> dict[str, str]:
+        """What was not loaded, with the reason."""
+        stream = self._streams[name]
+        stream = _with_rows(stream, [view.row for view in found.views.values()])
+        if found.sealed > stream.epoch or not stream.loaded:
+            return self._load_stream(stream, found)
+        self._streams = {**self._streams, name: stream}
+        failed: dict[str, str] = {}
+        for view in self._due(stream, now):
+            try:
+                self._load_view(name, view, found)
+            except EverviewError as error:
+                failed[view] = self._said(error)
+        return failed
+
+    def _load_view(self, name: str, view: str, found: StreamContents) -> None:
+        """Make one view anew, at the epoch that its stream is at."""
+        stream = self._streams[name]
+        loaded = load(self._root, self._engine, stream.views[view], found, stream.epoch)
+        failpoint("serve.loaded")
+        streams = {**self._streams, name: stream.with_view(_after(stream.views[view], loaded))}
+        self._tables.apply(replace(_told(streams), create=(loaded.new(),)))
+        self._streams = streams
+        self._load_at.pop(view, None)
+
+    def _load_stream(self, stream: FollowedStream, found: StreamContents) -> dict[str, str]:
+        """Make all views anew at the last sealed epoch."""
+        moved = replace(
+            stream,
+            loaded=True,
+            epoch=found.sealed,
+            position=found.position,
+            instant=found.instant,
+            folded=found.folded,
+            sealed=found.sealed,
+            damage=None,
+        )
+        loaded: dict[str, Loaded] = {}
+        failed: dict[str, str] = {}
+        for name, view in stream.views.items():
+            if view.compiled is None or view.being_built(moved.last):
+                continue
+            if not view.to_load(moved.epoch, moved.last) and view.suspended is not None:
+                continue  # it is where it stays
+            try:
+                loaded[name] = load(self._root, self._engine, view, found, found.sealed)
+            except EverviewError as error:
+                failed[name] = self._said(error)
+        failpoint("serve.loaded")
+        while True:
+            after = moved
+            for name, each in loaded.items():
+                after = after.with_view(_after(after.views[name], each))
+            streams = {**self._streams, stream.row.name: after}
+            create = tuple(each.new() for each in loaded.values())
+            try:
+                self._tables.apply(replace(_told(streams), create=create))
+            except ViewFailed as error:
+                failed[error.view] = self._said(error)
+                del loaded[error.view]
+                continue
+            self._streams = streams
+            self._told = None
+            self._damaged_until.pop(stream.row.name, None)
+            for name in loaded:
+                self._load_at.pop(name, None)
+            return failed
 
     # epochs
 
-    def _load(self, name: str, epochs: list[CommittedEpoch], now: float) -> bool:
+    def _round(self, ledger: Ledger, name: str, epochs: list[CommittedEpoch], now: float) -> bool:
         """Load a round of a stream; whether more of it is known to wait."""
         stream = self._streams[name]
-        loaded: list[Loaded] = []
-        size = 0
+        read: list[Read] = []
+        held = 0
         for epoch in epochs:
             try:
-                partials = self._read(stream, epoch)
+                found = self._read(stream, epoch)
             except DamagedFile as error:
-                self._apply(name, loaded)
+                self._apply(name, read)
+                if sealed_until(ledger, name) >= epoch.epoch:
+                    return True  # sealed since, and its segments removed
                 self._damaged(name, str(error), now)
                 return False
             self._damaged_until.pop(name, None)
-            loaded.append((epoch, partials))
-            size += _bytes(partials)
-            if size > ROUND_BYTES:
+            stream = stream.advance(epoch, found.covers)
+            read.append(found)
+            held += sum(size(partials) for partials in found.partials.values())
+            if held > ROUND_BYTES:
                 break
         failpoint("serve.loaded")
-        self._apply(name, loaded)
-        return len(loaded) < len(epochs) or len(epochs) == self._round_epochs
+        self._apply(name, read)
+        return len(read) < len(epochs) or len(epochs) == self._round_epochs
 
-    def _read(self, stream: FollowedStream, epoch: CommittedEpoch) -> Partials:
-        """The partials of an epoch for every view that it moves on, checked; or `DamagedFile`."""
-        carried = [view for view in stream.views.values() if view.carried(epoch)]
-        found: Partials = {view.row.name: {} for view in carried}
-        for segment in epoch.segments:
-            try:
-                reader = SegmentReader(self._root.get(segment.file), segment.file.path)
-            except OSError as error:
-                expected = "a file that can be read"
-                raise DamagedFile(segment.file.path, expected, error.strerror or "") from error
-            _check(reader, epoch)
-            for view in carried:
-                for table, rows in reader.partials(view.row.version).items():
-                    found[view.row.name].setdefault(table, []).append(rows)
-        return found
+    def _read(self, stream: FollowedStream, epoch: CommittedEpoch) -> Read:
+        """An epoch for every view that it moves on, checked; or `DamagedFile`."""
+        carried = {
+            view.row.name: view.serves.compiled.version
+            for view in stream.views.values()
+            if view.serves is not None and view.carried(epoch)
+        }
+        partials: dict[str, Partials] = {view: {} for view in carried}
+        readers = []
+        for reader in segments(self._root, epoch):
+            readers.append(reader)
+            for view, version in carried.items():
+                for table, rows in reader.partials(version).items():
+                    partials[view].setdefault(table, []).append(rows)
+        return Read(epoch, partials, covers(epoch, readers))
 
-    def _apply(self, name: str, loaded: list[Loaded]) -> None:
+    def _apply(self, name: str, read: list[Read]) -> None:
         """One round. A view that fails is found by going epoch by epoch, and stays behind alone."""
-        if not loaded:
+        if not read:
             return
         after = self._streams[name]
-        for epoch, _ in loaded:
-            after = after.advance(epoch)
+        for each in read:
+            after = after.advance(each.epoch, each.covers)
         streams = {**self._streams, name: after}
+        listed = tuple(_listed(each.epoch) for each in read)
         try:
-            self._tables.apply(Change(_coverage(streams), partials=_merged(loaded)))
+            partials = _merged(read)
+            self._tables.apply(replace(_told(streams), partials=partials, epochs=listed))
         except ViewFailed as failed:
-            if len(loaded) == 1:
-                loaded = [self._set_aside(name, failed, *loaded[0])]
-                self._apply(name, loaded)
+            if len(read) == 1:
+                self._apply(name, [self._set_aside(name, failed, read[0])])
             else:
-                for each in loaded:
+                for each in read:
                     self._apply(name, [each])
             return
         self._streams = streams
 
-    def _set_aside(
-        self, name: str, failed: ViewFailed, epoch: CommittedEpoch, partials: Partials
-    ) -> Loaded:
+    def _set_aside(self, name: str, failed: ViewFailed, read: Read) -> Read:
+        """Leave a view behind. If it is its files' fault it is loaded again when they are whole."""
         stream = self._streams[name]
-        stopped = f"stopped before epoch {epoch.epoch}: {failed.message}"
-        view = replace(stream.views[failed.view], stopped=stopped)
+        message = f"stopped before epoch {read.epoch.epoch}: {failed.message}"
+        view = replace(stream.views[failed.view], stopped=message)
+        if isinstance(failed.__cause__, DamagedFile):
+            view = replace(view, trouble=message)
+            self._load_at[failed.view] = (0.0, 0)
         self._streams = {**self._streams, name: stream.with_view(view)}
-        return epoch, {view: tables for view, tables in partials.items() if view != failed.view}
+        rest = {view: rows for view, rows in read.partials.items() if view != failed.view}
+        return replace(read, partials=rest)
 
     def _damaged(self, name: str, message: str, now: float) -> None:
         """The stream stays where it is, and says so, until the file is whole again."""
         self._damaged_until[name] = now + RETRY_SECONDS
         stream = self._streams[name]
         if stream.damage != message:
-            streams = {**self._streams, name: replace(stream, damage=message)}
-            self._tables.apply(Change(_coverage(streams)))
-            self._streams = streams
+            self._retell({**self._streams, name: replace(stream, damage=message)})
+
+    # the schema `everview`
+
+    def _list(self, ledger: Ledger) -> None:
+        """List what the ledger tells, if that is news."""
+        told = mark(ledger)
+        if told == self._told:
+            return
+        found = history(ledger)
+        reached = {name: stream.epoch for name, stream in self._streams.items()}
+        epochs = [each for each in found.epochs if each.last <= reached.get(each.stream, 0)]
+        relations = catalog.of_history(found)
+        relations["epochs"] = catalog.epochs_table(epochs)
+        relations["measures"] = catalog.measures_table(self._measured())
+        self._tables.apply(replace(_told(self._streams), catalog=relations))
+        self._told = told
+
+    def _measured(self) -> list[tuple[str, str, str, str, str]]:
+        return [
+            measure
+            for stream in self._streams.values()
+            for view in stream.views.values()
+            if view.compiled is not None
+            for measure in catalog.measures_of(view.compiled)
+        ]
+
+
+def _with_rows(stream: FollowedStream, rows: Iterable[ViewRow]) -> FollowedStream:
+    """A stream with the views that are registered now."""
+    own = [row for row in rows if row.stream == stream.row.name]
+    return replace(stream, views={row.name: _view(stream, row) for row in own})
 
 
 def _view(stream: FollowedStream, row: ViewRow) -> FollowedView:
-    """A view as it is now registered: the version that is followed already, or a new one."""
+    """A view as it is now registered: the version that is followed already, or another one."""
     known = stream.views.get(row.name)
     if known is not None and known.row.version == row.version:
         return replace(known, row=row)
-    start = FollowedView(
-        row, None, stream.epoch, stream.position, stream.instant, missing=stream.epoch
-    )
+    serves = None if known is None else known.serves
     try:
-        return replace(start, compiled=registered.compiled(stream.row, row))
+        return FollowedView(row, registered.compiled(stream.row, row), serves)
     except EverviewError as error:
-        return replace(start, stopped=str(error))
+        return FollowedView(row, None, serves, stopped=str(error))
 
 
-def _compiled(streams: Mapping[str, FollowedStream]) -> dict[str, CompiledView]:
+def _after(view: FollowedView, loaded: Loaded) -> FollowedView:
+    return replace(view, serves=loaded.served, stopped=None, trouble=None)
+
+
+def _tabled(streams: Mapping[str, FollowedStream]) -> dict[str, CompiledView]:
+    """The views that have tables."""
     return {
-        view.row.name: view.compiled
+        view.row.name: view.serves.compiled
         for stream in streams.values()
         for view in stream.views.values()
-        if view.compiled is not None
+        if view.serves is not None
     }
 
 
-def _coverage(streams: Mapping[str, FollowedStream]) -> tuple[Coverage, ...]:
-    return tuple(each for stream in streams.values() for each in stream.coverage())
+def _told(streams: Mapping[str, FollowedStream]) -> Change:
+    """What the tables say of these streams."""
+    covered: list[Coverage] = []
+    told: list[StreamCoverage] = []
+    for stream in streams.values():
+        covered += stream.coverage()
+        told.append(stream.told())
+    return Change(tuple(covered), tuple(told))
 
 
-def _merged(loaded: Iterable[Loaded]) -> dict[str, dict[str, pa.Table]]:
-    """The partial rows of a round, each table's end to end."""
-    collected: dict[str, dict[str, list[pa.Table]]] = {}
-    for _, partials in loaded:
-        for view, tables in partials.items():
-            for table, rows in tables.items():
-                collected.setdefault(view, {}).setdefault(table, []).extend(rows)
-    return {
-        view: {table: _end_to_end(view, rows) for table, rows in tables.items()}
-        for view, tables in collected.items()
-    }
+def _files(found: StreamContents, view: str) -> object:
+    """What a snapshot names for a view."""
+    told = found.views.get(view)
+    if told is None:
+        return None
+    return told.row, told.batch, told.runs, found.sealed, [each.segments for each in found.epochs]
 
 
-def _end_to_end(view: str, rows: list[pa.Table]) -> pa.Table:
-    try:
-        return pa.concat_tables(rows)
-    except pa.ArrowInvalid as error:
-        raise ViewFailed(view, str(error)) from error
-
-
-def _bytes(partials: Partials) -> int:
-    return sum(
-        rows.nbytes for tables in partials.values() for each in tables.values() for rows in each
+def _listed(epoch: CommittedEpoch) -> EpochsRow:
+    return EpochsRow(
+        stream=epoch.stream,
+        first=epoch.epoch,
+        last=epoch.epoch,
+        sealed=False,
+        instant=epoch.instant,
+        accepted=epoch.accepted,
+        duplicates=epoch.duplicates,
+        rejected=epoch.rejected,
+        position=epoch.position.json(),
     )
 
 
-def _check(reader: SegmentReader, epoch: CommittedEpoch) -> None:
-    found = (reader.header["stream"], reader.header["epoch"])
-    if found != (epoch.stream, epoch.epoch):
-        expected = f"a segment of epoch {epoch.epoch} of {epoch.stream!r}"
-        raise DamagedFile(reader.path, expected, f"epoch {found[1]} of {found[0]!r}")
+def _merged(read: Iterable[Read]) -> dict[str, dict[str, pa.Table]]:
+    """The partial rows of a round, each table's end to end."""
+    collected: dict[str, Partials] = {}
+    for each in read:
+        for view, tables in each.partials.items():
+            for table, rows in tables.items():
+                collected.setdefault(view, {}).setdefault(table, []).extend(rows)
+    return {view: end_to_end(view, tables) for view, tables in collected.items()}

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from serving import coverage, formats, guard
+from serving import catalog, coverage, formats, guard
 from serving.coverage import Coverage
 from serving.envelope import Answer, Code, RequestError, answer_body, from_engine
 from serving.guard import Relation, Statement
@@ -163,22 +163,32 @@ class Job:
 
 
 def _covered(cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> list[Coverage]:
-    """The coverage of every view that is read; refuses what is no view, or not ready."""
-    wanted = [relation.name.lower() for relation in relations if len(relation.path) == 1]
+    """The coverage of every view that is read; refuses what is no view, or not ready. The relations
+    of the schema `everview` say themselves what they are about."""
+    asked = [relation for relation in relations if not _listed(relation)]
+    wanted = [relation.name.lower() for relation in asked if len(relation.path) == 1]
     found = coverage.read(cursor, wanted) if wanted else {}
-    for relation in relations:
+    for relation in asked:
         if len(relation.path) != 1 or relation.name.lower() not in found:
             raise _unknown(cursor, relation)
     for each in found.values():
-        if not each.ready:
-            why = (
-                each.degraded or f"epoch {each.epoch} is loaded, not yet what was committed before"
-            )
-            raise RequestError(Code.NOT_READY, f"view {each.view!r} is not ready: {why}")
+        if each.waits is not None:
+            raise RequestError(Code.NOT_READY, f"view {each.view!r} {each.waits}")
     return list(found.values())
+
+
+def _listed(relation: Relation) -> bool:
+    return _of_catalog(relation) and relation.path[1].lower() in catalog.RELATIONS
+
+
+def _of_catalog(relation: Relation) -> bool:
+    return len(relation.path) == 2 and relation.path[0].lower() == catalog.SCHEMA
 
 
 def _unknown(cursor: duckdb.DuckDBPyConnection, relation: Relation) -> RequestError:
     there = ", ".join(each.view for each in coverage.read(cursor).values()) or "none yet"
     message = f"name {relation.name!r} must be a view; there is: {there}"
+    if _of_catalog(relation):
+        there = ", ".join(sorted(catalog.RELATIONS))
+        message = f"name {relation.name!r} must be in schema {catalog.SCHEMA!r}; there is: {there}"
     return RequestError(Code.UNKNOWN_VIEW, message, relation.place)

@@ -111,13 +111,14 @@ class Serving:
 
     async def _reporting(self) -> None:
         """Says what the server waits for, once for each reason, and writes its report."""
-        last: tuple[str, ...] | None = None
+        last: tuple[list[str], list[str]] | None = None
         while True:
-            reasons = tuple(self._follower.unready(time.monotonic()))
-            if reasons != last:
-                log.info("%s", "; ".join(reasons) or "ready")
+            reasons = self._follower.unready(time.monotonic())
+            waiting = [f"view {view!r} {why}" for view, why in self._follower.waiting().items()]
+            if (reasons, waiting) != last:
+                log.info("%s", "; ".join(reasons or ["ready", *waiting]))
                 self._report("starting" if reasons else "running")
-                last = reasons
+                last = reasons, waiting
             await asyncio.sleep(REPORT_SECONDS)
 
     def _end(self, number: int, frame: FrameType | None) -> None:  # noqa: ARG002

@@ -6,8 +6,9 @@ elsewhere would need too.
 
 from __future__ import annotations
 
+import itertools
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -15,9 +16,11 @@ import duckdb
 import pyarrow as pa
 
 from schemas.compile import CompiledView
-from schemas.errors import SettingRefused, ViewFailed
-from serving import coverage
-from serving.coverage import SCHEMA, Coverage
+from schemas.errors import DamagedFile, SettingRefused, ViewFailed
+from schemas.ledger.history import EpochsRow
+from serving import catalog, coverage
+from serving.batch import PartialFiles
+from serving.coverage import SCHEMA, Coverage, StreamCoverage
 from serving.envelope import from_engine
 from serving.views import ServedView
 
@@ -37,13 +40,25 @@ LOCK_DOWN: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
+class NewView:
+    """A version of a view that is to be served, made from the files of a snapshot."""
+
+    view: CompiledView
+    batch: PartialFiles | None = None
+    rounds: Iterable[Mapping[str, pa.Table]] = ()  # partial rows after the batch, by table
+
+
+@dataclass(frozen=True)
 class Change:
-    """From one state to the next. `coverage` is that of all views, after it."""
+    """From one state to the next. `coverage` and `streams` are those of all, after it."""
 
     coverage: tuple[Coverage, ...]
-    create: tuple[CompiledView, ...] = ()
-    drop: tuple[str, ...] = ()  # view names; before `create`, so that a version can be replaced
+    streams: tuple[StreamCoverage, ...] = ()
+    drop: tuple[str, ...] = ()  # view names
+    create: tuple[NewView, ...] = ()  # in the place of what their names stand for
     partials: Mapping[str, Mapping[str, pa.Table]] = field(default_factory=dict)  # by view, table
+    epochs: tuple[EpochsRow, ...] = ()  # to be listed behind those that are
+    catalog: Mapping[str, pa.Table] = field(default_factory=dict)  # relations that are replaced
 
 
 class Tables:
@@ -59,7 +74,9 @@ class Tables:
         _lock_down(self._parent)
         self._writer = self._parent.cursor()
         self._views: dict[str, ServedView] = {}
-        self.apply(Change(()))
+        self._made = itertools.count(1)
+        self.apply(Change((), catalog=catalog.EMPTY))
+        catalog.create(self._writer)
 
     def apply(self, change: Change) -> None:
         """Make a change whole. If it raises, nothing has changed; `ViewFailed` blames a view."""
@@ -85,24 +102,40 @@ class Tables:
     def _apply(self, change: Change, views: dict[str, ServedView]) -> None:
         for name in change.drop:
             views.pop(name).drop(self._writer)
-        for view in change.create:
-            views[view.name] = served = ServedView(view)
-            with _named(view.name):
-                served.create(self._writer)
+        for new in change.create:
+            with _named(new.view.name, while_loading=True):
+                self._create(new, views)
         for name, partials in change.partials.items():
             with _named(name):
                 views[name].apply(self._writer, partials)
-        coverage.write(self._writer, change.coverage)
+        coverage.write(self._writer, change.coverage, change.streams)
+        catalog.write(self._writer, change.catalog)
+        catalog.append(self._writer, change.epochs)
+
+    def _create(self, new: NewView, views: dict[str, ServedView]) -> None:
+        before = views.pop(new.view.name, None)
+        if before is not None:
+            before.drop(self._writer)
+        views[new.view.name] = served = ServedView(new.view, next(self._made), new.batch)
+        served.create(self._writer)
+        for partials in new.rounds:
+            served.apply(self._writer, partials)
 
 
 @contextmanager
-def _named(view: str) -> Iterator[None]:
-    """What a view's own SQL or values are to blame for, as an error that names the view. Others,
-    such as a lack of memory, stay what they are."""
+def _named(view: str, *, while_loading: bool = False) -> Iterator[None]:
+    """What a view's own SQL, values or files are to blame for, as an error that names the view.
+    Others, such as a lack of memory, stay what they are; while a view is loaded it is to blame for
+    that too, as others can do without it."""
+    blamed = (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError)
     try:
         yield
-    except (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError) as error:
-        raise ViewFailed(view, from_engine(error, "").message) from error
+    except DamagedFile as error:
+        raise ViewFailed(view, str(error)) from error
+    except duckdb.Error as error:
+        if while_loading or isinstance(error, blamed):
+            raise ViewFailed(view, from_engine(error, "").message) from error
+        raise
 
 
 def _lock_down(connection: duckdb.DuckDBPyConnection) -> None:

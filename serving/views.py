@@ -6,6 +6,9 @@
 The partials are the record (invariant 7). A finished column is made again from them for every group
 that an epoch touches; it can be thrown away at any time. Every aggregate here was emitted by
 `schemas.compile`; what is composed around it only chooses rows.
+
+A batch view brings its core rows with finished columns as they stand in its files. Its wide rows
+stay there until speed first touches their group: `_fetched` in the core says that they are here.
 """
 
 from __future__ import annotations
@@ -18,9 +21,11 @@ import pyarrow as pa
 
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name, names
+from serving.batch import PartialFiles
 from serving.coverage import SCHEMA
 
 DELTA = "delta"  # partial rows that arrive, registered while they are merged
+FETCHED = "_fetched"  # no column of a view begins with an underscore, and no partial is called so
 SPARE_ROWS = 20_000
 
 # rows of a table that share keys with the delta
@@ -34,6 +39,8 @@ _UPSERT = Template(
     "WHEN MATCHED THEN $change WHEN NOT MATCHED THEN INSERT ($columns) VALUES ($values)"
 )
 _CREATE = Template("CREATE TABLE $table ($columns)")
+_FILL = Template("INSERT INTO $table ($columns) SELECT $columns FROM delta")
+_UNFETCHED = Template("$touched WHERE NOT t._fetched")
 _ANEW = Template("CREATE OR REPLACE TABLE $table AS FROM $table")
 _EMPTY = Template("SELECT $columns WHERE false")
 _COUNT = Template("SELECT count(*) FROM $table")
@@ -41,23 +48,47 @@ _PRESENT = Template("CREATE OR REPLACE VIEW main.$view AS $select")
 
 
 class ServedView:
-    """The tables of one version of a view. Every method runs inside the caller's transaction."""
+    """The tables of one version of a view. Every method runs inside the caller's transaction.
 
-    def __init__(self, view: CompiledView) -> None:
+    `number` tells its tables from those that are served until they take their place.
+    """
+
+    def __init__(self, view: CompiledView, number: int, batch: PartialFiles | None = None) -> None:
         self.view = view
+        self._batch = batch
         core, *wide = view.tables
+        prefix = f"{view.name}.{view.version}.{number}"
+        tables = {table.name: f"{SCHEMA}.{name(f'{prefix}.{table.name}')}" for table in view.tables}
         finished = [column for finish in view.finishes for column in finish.columns]
-        self._wide = [_Merged(view, table, _upsert_wide(view, table)) for table in wide]
-        self._core = _Merged(view, core, _upsert_core(view, core), finished)
+        self._fetches = batch is not None and batch.wide
+        flag = [(FETCHED, "BOOLEAN DEFAULT false")] if self._fetches else []
+        self._wide = [
+            _Merged(tables[table.name], table, _upsert_wide(tables, table)) for table in wide
+        ]
+        upsert = _upsert_core(view, tables, fetches=self._fetches)
+        self._core = _Merged(tables["core"], core, upsert, finished, flag)
+        template = _TOUCHED if core.keys else _ALL
+        touched = template.substitute(
+            columns=names(key for key, _ in core.keys) or "true",
+            table=tables["core"],
+            match=_match(core, "t", "d"),
+        )
+        self._unfetched = _UNFETCHED.substitute(touched=touched)
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
-        """Empty tables, and the view over them; without keys its one row is there at once."""
+        """Tables with what the batch view has, and the view over them; without keys its one row is
+        there at once."""
         for table in (*self._wide, self._core):
             table.create(connection)
-        if not self.view.keys:
-            self.apply(connection, {})
-        source = _table(self.view, self.view.tables[0])
-        select = self.view.present(source)
+        rows = 0
+        if self._batch is not None:
+            finished = [column for finish in self.view.finishes for column in finish.columns]
+            for part in self._batch.rows(self._core.partial, finished):
+                rows += part.num_rows
+                self._core.fill(connection, part)
+        if not self.view.keys and not rows:
+            self._core.apply(connection, None)
+        select = self.view.present(self._core.name)
         connection.execute(_PRESENT.substitute(view=name(self.view.name), select=select))
 
     def apply(
@@ -68,15 +99,32 @@ class ServedView:
         Wide tables come first: the finished columns of the groups in the core rows are made from
         them. Every group with a wide row has a core row, so the core names all touched groups.
         """
-        for table in (*self._wide, self._core):
+        for table in self._wide:
             rows = partials.get(table.partial.name)
-            if rows is not None or not table.partial.keys:
+            if rows is not None:
                 table.apply(connection, rows)
+        core = partials.get(self._core.partial.name)
+        if core is not None:
+            if self._fetches:
+                self._fetch(connection, core)
+            self._core.apply(connection, core)
 
     def drop(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"DROP VIEW IF EXISTS main.{name(self.view.name)}")
         for table in (*self._wide, self._core):
             connection.execute(f"DROP TABLE {table.name}")
+
+    def _fetch(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> None:
+        """Merge the batch view's wide rows of groups that speed touches for the first time."""
+        assert self._batch is not None
+        connection.register(DELTA, core)
+        wanted = connection.sql(self._unfetched).to_arrow_table()
+        connection.unregister(DELTA)
+        if not wanted.num_rows:
+            return
+        for table in self._wide:
+            for rows in self._batch.groups(table.partial, wanted):
+                table.apply(connection, rows)
 
 
 class _Merged:
@@ -86,21 +134,31 @@ class _Merged:
 
     def __init__(
         self,
-        view: CompiledView,
+        table: str,
         partial: PartialTable,
         upsert: str,
         finished: Iterable[tuple[str, str]] = (),
+        flags: Iterable[tuple[str, str]] = (),
     ) -> None:
-        self.name = _table(view, partial)
+        self.name = table
         self.partial = partial
         self._own = [*partial.keys, *((column, kind) for column, kind, _ in partial.values)]
         self._columns = [*self._own, *finished]
+        self._flags = list(flags)
         self._upsert = upsert
         self._changed = 0
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
-        columns = ", ".join(f"{name(column)} {kind}" for column, kind in self._columns)
+        listed = [*self._columns, *self._flags]
+        columns = ", ".join(f"{name(column)} {kind}" for column, kind in listed)
         connection.execute(_CREATE.substitute(table=self.name, columns=columns))
+
+    def fill(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
+        """Rows that are merged and finished already, of groups that are not there."""
+        connection.register(DELTA, rows)
+        columns = names(column for column, _ in self._columns)
+        connection.execute(_FILL.substitute(table=self.name, columns=columns))
+        connection.unregister(DELTA)
 
     def apply(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table | None) -> None:
         delta = self._nothing(connection) if rows is None else rows
@@ -122,19 +180,20 @@ class _Merged:
         return empty
 
 
-def _upsert_wide(view: CompiledView, table: PartialTable) -> str:
+def _upsert_wide(tables: Mapping[str, str], table: PartialTable) -> str:
     """Merged rows of the delta's keys take the place of those that are there."""
-    return _upsert(view, table, table.merge(_source(view, table)), [])
+    return _upsert(tables, table, table.merge(_source(tables, table)), [])
 
 
-def _upsert_core(view: CompiledView, table: PartialTable) -> str:
+def _upsert_core(view: CompiledView, tables: Mapping[str, str], *, fetches: bool) -> str:
     """The same, with the finished columns of the touched groups beside them."""
-    merged = table.merge(_source(view, table))
+    table = view.tables[0]
+    merged = table.merge(_source(tables, table))
     wide = {each.name: each for each in view.tables[1:]}
     finished = [column for finish in view.finishes for column, _ in finish.columns]
     joins = [
         _JOIN.substitute(
-            finished=finish.select(f"({_touched(view, wide[finish.table], keys_of=table)})"),
+            finished=finish.select(f"({_touched(tables, wide[finish.table], keys_of=table)})"),
             alias=_alias(at),
             match=_match(table, "m", _alias(at)),
         )
@@ -146,16 +205,19 @@ def _upsert_core(view: CompiledView, table: PartialTable) -> str:
         for at, finish in enumerate(view.finishes)
         for column, _ in finish.columns
     ]
+    if fetches:
+        columns.append(f"true AS {FETCHED}")
+        finished.append(FETCHED)
     rows = _FINISHED.substitute(columns=", ".join(columns), merged=merged, joins=" ".join(joins))
-    return _upsert(view, table, rows, finished)
+    return _upsert(tables, table, rows, finished)
 
 
-def _upsert(view: CompiledView, table: PartialTable, rows: str, finished: list[str]) -> str:
+def _upsert(tables: Mapping[str, str], table: PartialTable, rows: str, finished: list[str]) -> str:
     values = [column for column, _, _ in table.values] + finished
     columns = [*_own(table), *finished]
     change = ", ".join(f"{name(column)} = m.{name(column)}" for column in values)
     return _UPSERT.substitute(
-        table=_table(view, table),
+        table=tables[table.name],
         rows=rows,
         match=_match(table, "t", "m"),
         change=f"UPDATE SET {change}" if change else "DO NOTHING",
@@ -164,17 +226,17 @@ def _upsert(view: CompiledView, table: PartialTable, rows: str, finished: list[s
     )
 
 
-def _source(view: CompiledView, table: PartialTable) -> str:
+def _source(tables: Mapping[str, str], table: PartialTable) -> str:
     """The delta and the rows that share its keys."""
-    touched = _touched(view, table, keys_of=table)
+    touched = _touched(tables, table, keys_of=table)
     return _SOURCE.substitute(columns=names(_own(table)), touched=touched)
 
 
-def _touched(view: CompiledView, table: PartialTable, *, keys_of: PartialTable) -> str:
+def _touched(tables: Mapping[str, str], table: PartialTable, *, keys_of: PartialTable) -> str:
     template = _TOUCHED if keys_of.keys else _ALL
     return template.substitute(
         columns=names(_own(table), "t."),
-        table=_table(view, table),
+        table=tables[table.name],
         match=_match(keys_of, "t", "d"),
     )
 
@@ -189,10 +251,6 @@ def _match(table: PartialTable, left: str, right: str) -> str:
 
 def _own(table: PartialTable) -> list[str]:
     return [key for key, _ in table.keys] + [column for column, _, _ in table.values]
-
-
-def _table(view: CompiledView, table: PartialTable) -> str:
-    return f"{SCHEMA}.{name(f'{view.name}.{view.version}.{table.name}')}"
 
 
 def _alias(at: int) -> str:

@@ -1,17 +1,14 @@
-"""The streaming driver: one process, one Spark session, one flow and one lease per stream."""
+"""The streaming driver: one process, one Spark session; a lease, a flow, a sealer per stream."""
 
 from __future__ import annotations
 
 import logging
-import os
 import queue
-import socket
 import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
 
-import psutil
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
 from pyspark.sql import SparkSession
@@ -26,13 +23,15 @@ from schemas.errors import (
 )
 from schemas.ledger import versions
 from schemas.ledger.connect import Ledger, open_ledger
-from schemas.ledger.epochs import epochs_after, lease_name
-from schemas.ledger.leases import Holder, Lease, release, renew, take
+from schemas.ledger.epochs import lease_name
+from schemas.ledger.leases import Lease, release, renew, take
+from schemas.ledger.process import is_running, this_process
 from schemas.storage import DataRoot
-from streaming.epoch import PAGE, EpochWriter
+from streaming.epoch import EpochWriter
 from streaming.flow import Flow, one_line
 from streaming.orphans import remove_orphans
 from streaming.report import Report, State, StreamReport
+from streaming.sealer import Sealer, SparkRun
 from streaming.session import close_session, is_alive, open_session, warm
 from streaming.settings import Settings
 from streaming.topics import Topics
@@ -64,6 +63,7 @@ class Driver:
         self._fatal: BaseException | None = None
         self._leases: dict[str, Lease] = {}
         self._flows: dict[str, Flow] = {}
+        self._sealers: dict[str, Sealer] = {}  # none where nothing is sealed
         self._cleaners: list[threading.Thread] = []
         self._state: State = "starting"
         self._seen_state = -1
@@ -96,6 +96,7 @@ class Driver:
                 self._starter.start()  # after the leases: who must not write starts no JVM
             self._renew()
             self._begin_flows()
+            self._finish_sealers()
             self._keep_alive()
             self._report()
             if self._settings.once and self._all_finished():
@@ -167,8 +168,13 @@ class Driver:
         for stream, lease in self._leases.items():
             if stream not in self._flows:
                 self._clean(self._ledger, stream, lease.token)
-                self._flows[stream] = self._flow(self._session, self._ledger, stream, lease.token)
-                self._flows[stream].start()
+                flow = self._flow(self._session, self._ledger, stream, lease.token)
+                self._flows[stream] = flow
+                if self._settings.seals:
+                    sealer = self._sealer(self._session, self._ledger, flow, lease.token)
+                    self._sealers[stream] = sealer
+                    sealer.start()
+                flow.start()
         started = bool(self._flows) and all(flow.started.is_set() for flow in self._flows.values())
         if started and self._state == "starting":
             self._state = "running"
@@ -188,24 +194,38 @@ class Driver:
         )
         return Flow(session, settings, writer, self._set_fatal, self._wake)
 
-    def _clean(self, ledger: Ledger, stream: str, token: int) -> None:
-        """Remove what older drivers left of a stream; it looks at all epochs, so it runs aside."""
+    def _sealer(self, session: SparkSession, ledger: Ledger, flow: Flow, token: int) -> Sealer:
+        return Sealer(
+            settings=self._settings,
+            ledger=ledger,
+            root=self._root,
+            stream=flow.stream,
+            token=token,
+            now=self._now,
+            run=SparkRun(session, flow.stream),
+            moved=flow.writer.moved,
+            fatal=self._set_fatal,
+            done=self._wake,
+        )
 
-        def named() -> list[str]:
-            found, after = [], 0
-            while page := epochs_after(ledger, stream, after, PAGE):
-                found += [each.file.path for epoch in page for each in epoch.segments]
-                after = page[-1].epoch
-            return found
+    def _finish_sealers(self) -> None:
+        """Under `once` all that the flows committed is sealed at the end."""
+        if self._settings.once:
+            for stream, sealer in self._sealers.items():
+                if self._flows[stream].finished:
+                    sealer.finish()
+
+    def _clean(self, ledger: Ledger, stream: str, token: int) -> None:
+        """Remove what older drivers left of a stream; it looks at all files, so it runs aside."""
 
         def remove() -> None:
             try:
-                gone = remove_orphans(self._root, stream, token, named)
+                gone = remove_orphans(self._root, ledger, stream, token)
             except (EverviewError, SQLAlchemyError, OSError) as error:
-                log.warning("stream %s: segments not cleaned: %s", stream, one_line(error))
+                log.warning("stream %s: files not cleaned: %s", stream, one_line(error))
                 return
             if gone:
-                log.info("stream %s: removed %d segments of no epoch", stream, len(gone))
+                log.info("stream %s: removed %d files of no epoch", stream, len(gone))
 
         cleaner = threading.Thread(target=remove, name=f"clean-{stream}", daemon=True)
         self._cleaners.append(cleaner)
@@ -250,12 +270,17 @@ class Driver:
                 self._set_fatal(error)
 
     def _stop(self) -> None:
-        """In this order: no new epoch, queries end, leases go, the JVM ends."""
+        """In this order: no new epoch, sealing and queries end, leases go, the JVM ends."""
         self._stopping.set()
+        patient = time.monotonic() + self._settings.leave_patience
+        for sealer in self._sealers.values():
+            sealer.stop()
         for flow in self._flows.values():
             flow.stop()
         for flow in self._flows.values():
             flow.join(1.0)
+        for sealer in self._sealers.values():
+            sealer.join(max(0.0, patient - time.monotonic()))
         for cleaner in self._cleaners:
             cleaner.join(1.0)
         if self._ledger is not None:
@@ -274,11 +299,14 @@ class Driver:
         for name in self._leases:
             flow = self._flows.get(name)
             if flow is not None:
-                at = flow.writer.progress
-                streams[name] = StreamReport(at.epoch, at.position.json(), flow.error)
-        error = None if self._fatal is None else one_line(self._fatal)
+                at, sealer = flow.writer.progress, self._sealers.get(name)
+                sealed, error = (sealer.sealed, sealer.error) if sealer else (0, None)
+                streams[name] = StreamReport(
+                    at.epoch, at.position.json(), flow.error, sealed, error
+                )
+        fatal = None if self._fatal is None else one_line(self._fatal)
         try:
-            Report(self._state, self._now(), streams, error).write(self._settings.report)
+            Report(self._state, self._now(), streams, fatal).write(self._settings.report)
         except OSError as full:
             self._waiting_for(f"to write {self._settings.report}: {full}")
 
@@ -306,22 +334,9 @@ class Driver:
             self._ready.is_set()
             and len(self._flows) == len(self._leases)
             and all(flow.finished for flow in self._flows.values())
+            and all(sealer.finished for sealer in self._sealers.values())
         )
 
     def _failed_once(self) -> bool:
-        return self._settings.once and any(flow.error for flow in self._flows.values())
-
-
-def this_process() -> Holder:
-    return Holder(socket.gethostname(), os.getpid(), psutil.Process().create_time())
-
-
-def is_running(holder: Holder) -> bool:
-    """Whether a holder on this machine is that very process, and not a later one of its number."""
-    try:
-        process = psutil.Process(holder.pid)
-        if process.status() == psutil.STATUS_ZOMBIE:
-            return False
-        return abs(process.create_time() - holder.started) < 2.0
-    except psutil.NoSuchProcess:
-        return False
+        parts: list[Flow | Sealer] = [*self._flows.values(), *self._sealers.values()]
+        return self._settings.once and any(part.error for part in parts)

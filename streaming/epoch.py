@@ -7,13 +7,12 @@ plan file (ends) + position in memory (begins) -> ranges
 
 from __future__ import annotations
 
-import bisect
 import logging
 import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -34,14 +33,13 @@ from schemas.failpoints import failpoint
 from schemas.ledger import versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import (
-    CommittedEpoch,
     EpochCommit,
     Progress,
     SegmentFile,
     commit_epoch,
-    epochs_after,
     progress,
 )
+from schemas.ledger.sealing import IdsOf, ids_after
 from schemas.position import Range
 from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
@@ -51,7 +49,6 @@ from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, TaskReport
 from streaming.topics import Topics
 
 log = logging.getLogger("streaming")
-PAGE = 1000  # epochs per question to the ledger
 REPEATS = 2  # of an epoch's job: with the ids that a worker lacks, then with all that matter
 
 
@@ -89,6 +86,7 @@ class EpochWriter:
     token: int
     now: Callable[[], datetime]
     stopping: threading.Event
+    moved: threading.Event = field(default_factory=threading.Event)  # sealing replaced files of ids
     idle: threading.Event = field(default_factory=threading.Event)
     error: BaseException | None = None  # of the last micro-batch; Spark keeps only its text
     commits: int = 0  # since the query started
@@ -115,9 +113,8 @@ class EpochWriter:
         self._next = dict(starts)
         self.error, self.commits, self.failed_size, self._enough = None, 0, 0, enough
         self._ids: deque[EpochIds] = deque(maxlen=self.settings.ids_in_task)
-        first = max(0, at.epoch - self.settings.ids_in_task)
-        self._ids.extend(ids_of(each) for each in self._epochs(first))
         self._catch_up: CatchUp | None = None
+        self._read_ids()
 
     def __call__(self, frame: DataFrame, batch: int) -> None:
         self.idle.clear()
@@ -140,7 +137,7 @@ class EpochWriter:
             [each for each in versions.streams(self.ledger) if each.name == self.stream],
             [
                 (view.name, view.version, view.suspended_epoch)
-                for view in versions.views(self.ledger, self.stream)
+                for view in versions.folding(self.ledger, self.stream)
             ],
         )
         if self._plan is None or found != self._registered:
@@ -174,8 +171,12 @@ class EpochWriter:
             raise RangeNotContiguous(error.partition, begin, ends[error.partition]) from error
 
     def _epoch(self, frame: DataFrame, plan: StreamPlan, ranges: tuple[Range, ...]) -> EpochCommit:
+        if self.moved.is_set():
+            self._read_ids()
         last = self.progress
         instant = self.now() if last.instant is None else max(self.now(), last.instant)
+        # an empty range too where it says that its partition was there from the first epoch
+        told = tuple(r for r in ranges if r.size or r.partition not in last.position.offsets)
         task = FoldTask(
             stream=plan.stream,
             views=plan.views,
@@ -186,13 +187,15 @@ class EpochWriter:
             root=self.root,
             ids=tuple(self._ids) if plan.stream.key else (),
             task_memory=self.settings.task_memory,
+            ranges=told,
         )
         if plan.stream.key and self._catch_up is not None:
             task = with_ids(task, self._catch_up)
         reports = self._tasks(frame, task, ranges)
         check_offsets(self.stream, ranges, reports)
         self.check_topic(plan.topic)
-        suspended = merge_suspended(reports)
+        # a version that this release cannot fold is suspended; the others and the master go on
+        suspended = tuple(sorted({**dict(plan.lost), **dict(merge_suspended(reports))}.items()))
         commit = EpochCommit(
             stream=self.stream,
             epoch=task.epoch,
@@ -200,8 +203,7 @@ class EpochWriter:
             token=self.token,
             stream_version=plan.stream.version,
             topic_id=self._topic_id,
-            # an empty range too where it says that its partition was there from the first epoch
-            ranges=tuple(r for r in ranges if r.size or r.partition not in last.position.offsets),
+            ranges=told,
             segments=tuple(segment_file(report) for report in reports if report.file is not None),
             folded=tuple(v.version for v in plan.views if v.version not in dict(suspended)),
             suspended=suspended,
@@ -239,30 +241,32 @@ class EpochWriter:
         return reports
 
     def _ids_from(self, asked: int, task: FoldTask) -> CatchUp:
-        """The id files of every epoch from `asked` on that can still make a duplicate.
-
-        The ledger has no question by instant, but instants never fall from epoch to epoch: the
-        first epoch that matters is found by bisection.
-        """
-
-        def instant(epoch: int) -> datetime:
-            return epochs_after(self.ledger, self.stream, epoch - 1, 1)[0].instant
-
-        matters = 1 + bisect.bisect_right(range(1, task.epoch), task.since, key=instant)
-        first = max(asked, matters)
+        """The id files of every epoch from `asked` on that can still make a duplicate."""
+        units = ids_after(self.ledger, self.stream, asked - 1, since=task.since)
+        first = units[0].first if units else task.epoch
         log.info(
             "stream %s: a worker reads the ids of epochs %d..%d", self.stream, first, task.epoch - 1
         )
+        # what begins later than asked for does so because nothing before it matters
+        whole = asked == 1 or first > asked
         return CatchUp(
-            ids=[ids_of(each) for each in self._epochs(first - 1)],
-            whole_since=task.since if asked <= matters else None,
+            ids=[ids_of(each) for each in units],
+            whole_since=task.since if whole else None,
             left=self.settings.catch_up_epochs,
         )
 
-    def _epochs(self, after: int) -> Iterable[CommittedEpoch]:
-        while page := epochs_after(self.ledger, self.stream, after, PAGE):
-            yield from page
-            after = page[-1].epoch
+    def _read_ids(self) -> None:
+        """The ids that travel with every task, from the files that the ledger names now: those
+        that sealing replaced are removed after a while."""
+        self.moved.clear()
+        after = max(0, self.progress.epoch - self.settings.ids_in_task)
+        self._ids.clear()
+        self._ids.extend(self._units(after))
+        if self._catch_up is not None and self._catch_up.ids:
+            self._catch_up.ids = list(self._units(self._catch_up.ids[0].first - 1))
+
+    def _units(self, after: int) -> Iterator[EpochIds]:
+        return map(ids_of, ids_after(self.ledger, self.stream, after))
 
     def check_topic(self, topic: str) -> None:
         """The topic is the one that the query began with; `TopicRecreated` or `TopicMissing`."""
@@ -282,10 +286,11 @@ class EpochWriter:
         )
         self._next |= {each.partition: each.until for each in commit.ranges}
         files = tuple(each.file for each in commit.segments if each.has_ids)
-        self._ids.append(EpochIds(commit.epoch, files))
+        ids = EpochIds(commit.epoch, commit.epoch, files)
+        self._ids.append(ids)
         if self._catch_up is not None:
             self._catch_up.left -= 1
-            self._catch_up.ids.append(EpochIds(commit.epoch, files))
+            self._catch_up.ids.append(ids)
             if not self._catch_up.left:
                 self._catch_up = None
         self.commits += 1
@@ -361,8 +366,8 @@ def segment_file(report: TaskReport) -> SegmentFile:
     )
 
 
-def ids_of(epoch: CommittedEpoch) -> EpochIds:
-    return EpochIds(epoch.epoch, tuple(each.file for each in epoch.segments if each.has_ids))
+def ids_of(unit: IdsOf) -> EpochIds:
+    return EpochIds(unit.first, unit.last, unit.files)
 
 
 def epoch_line(commit: EpochCommit, took: timedelta) -> str:

@@ -15,11 +15,14 @@ State = Literal["starting", "running", "stopped", "failed"]
 
 @dataclass(frozen=True)
 class StreamReport:
-    """One stream: its last epoch, the position after it, and what keeps it from going on."""
+    """One stream: its last epoch, the position after it, what keeps it from going on; the last
+    sealed epoch, and what keeps further ones from being sealed."""
 
     epoch: int
     position: Mapping[str, int]
     error: str | None
+    sealed: int = 0
+    sealing_error: str | None = None
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,8 @@ class Report:
                         "epoch": stream.epoch,
                         "position": dict(stream.position),
                         "error": stream.error,
+                        "sealed": stream.sealed,
+                        "sealing_error": stream.sealing_error,
                     }
                     for name, stream in sorted(self.streams.items())
                 },

@@ -10,12 +10,14 @@ import signal
 import sys
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
 from streaming.driver import STOP, Driver
 from streaming.settings import Settings
+
+LONGEST = 1_000_000_000  # seconds, some 30 years
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -39,10 +41,52 @@ def parse(argv: Sequence[str] | None) -> Settings:
     add("--create-topics", action="store_true", help="make the topics that are missing")
     add("--once", action="store_true", help="what is in the topics now, then exit")
     add("--verbose", action="store_true", help="a line per epoch")
+    add_sealing(parser)
     found = parser.parse_args(argv)
     if found.jars is not None and not found.jars.is_dir():
         parser.error(f"--jars must be a folder; got {str(found.jars)!r}")
     return Settings(**{**vars(found), "state": found.state.absolute()})
+
+
+def add_sealing(parser: argparse.ArgumentParser) -> None:
+    """Options that say when epochs are sealed, and what happens to what sealing replaced."""
+    add = parser.add_argument
+    add(
+        "--seal-every",
+        type=seconds,
+        metavar="SECONDS",
+        default=Settings.seal_every,
+        help="seal epochs of this age; 0: never; with --once all of them at the end",
+    )
+    add(
+        "--seal-bytes",
+        type=positive,
+        metavar="N",
+        default=Settings.seal_bytes,
+        help="seal sooner where segments have this many bytes",
+    )
+    add(
+        "--seal-epochs",
+        type=positive,
+        metavar="N",
+        default=Settings.seal_epochs,
+        help="seal sooner where there are this many epochs",
+    )
+    add(
+        "--keep-removed",
+        type=seconds,
+        metavar="SECONDS",
+        default=Settings.keep_removed,
+        help="how long replaced files stay on the disk for readers of an older state",
+    )
+
+
+def seconds(text: str) -> timedelta:
+    number = float(text)
+    if not 0 <= number <= LONGEST:
+        message = f"must be 0 to {LONGEST}; got {text}"
+        raise argparse.ArgumentTypeError(message)
+    return timedelta(seconds=number)
 
 
 def positive(text: str) -> int:

@@ -152,6 +152,7 @@ def close_session(session: SparkSession, patience: float = 4.0) -> None:
 
 
 def _import_all(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
+    from streaming import sealing  # noqa: F401
     from streaming.task import worker_engine
 
     for _ in batches:

@@ -42,6 +42,17 @@ class Settings:
     catch_up_epochs: int = 8  # tasks that carry all ids after a worker turned out to lack some
     plan_attempts: int = 3  # how often an epoch is planned anew because registrations changed
 
+    seal_every: timedelta = timedelta(seconds=60)  # age at which an epoch is sealed; 0: never
+    seal_bytes: int = 64 << 20  # of segments, at which they are sealed, and about as many at once
+    seal_epochs: int = 500  # epochs at which they are sealed, and as many at once
+    seal_memory: str = "512MB"  # DuckDB's limit while it merges partials
+    row_group_bytes: int = 16 << 20  # in memory, of the sealed files that are not partials
+    merge_fanout: int = 10  # sealed ranges that become one of the next level
+    master_bytes: int = 128 << 20  # files of this size are no longer merged into larger ones
+    keep_removed: timedelta = timedelta(minutes=10)  # how long files that were replaced stay
+    seal_look: float = 0.2  # between two looks whether there is something to seal
+    tidy_every: float = 60.0  # between two looks for ranges to merge and files to remove
+
     kafka_poll_records: int = 20_000
     kafka_partition_fetch_bytes: int = 16 << 20
     kafka_fetch_bytes: int = 64 << 20
@@ -66,6 +77,14 @@ class Settings:
         if self.max_events_per_epoch < 1:
             message = f"max_events_per_epoch must be at least 1; got {self.max_events_per_epoch}"
             raise BadUse(message)
+        if self.merge_fanout < 2:
+            message = f"merge_fanout must be at least 2; got {self.merge_fanout}"
+            raise BadUse(message)
+
+    @property
+    def seals(self) -> bool:
+        """Whether epochs are sealed at all."""
+        return self.seal_every > timedelta(0)
 
     @property
     def report(self) -> Path:

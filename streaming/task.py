@@ -5,7 +5,7 @@
       -> one row of JSON for the driver, never a value of an event
 
 A Python worker keeps its engine from task to task, and with it, for a stream with a primary key,
-the ids of the committed epochs. Those come from committed segments only, so an epoch that was
+the ids of the committed epochs. Those come from files of committed epochs only, so one that was
 folded and never committed leaves nothing behind. A worker that is further behind than the files
 that travel with the task asks for them instead of folding.
 """
@@ -23,12 +23,14 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 from pyspark import TaskContext
 
 from schemas.compile import CompiledStream, CompiledView
 from schemas.engine import RECORDS, Engine, connect
 from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
+from schemas.position import Range
 from schemas.segment import Segment, SegmentReader, encode
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
@@ -39,10 +41,11 @@ FORGET_PARTS = 24  # ids that no longer matter go this often per `dedup_within`
 
 @dataclass(frozen=True)
 class EpochIds:
-    """The segments of a committed epoch that hold ids; there may be none."""
+    """The files with the ids of an epoch or of a sealed range of epochs; there may be none."""
 
-    epoch: int
-    files: tuple[StoredFile, ...]
+    first: int
+    last: int  # in it too
+    files: tuple[StoredFile, ...]  # segments, or the Parquet files of a range
 
 
 @dataclass(frozen=True)
@@ -86,6 +89,7 @@ class FoldTask:
     ids: tuple[EpochIds, ...]  # the epochs just before this one, without a hole
     task_memory: str
     ids_whole: bool = False  # no epoch before those has an id that was counted after `since`
+    ranges: tuple[Range, ...] = ()  # the offsets of the epoch, all its tasks together
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = collect(batches)
@@ -116,7 +120,14 @@ class FoldTask:
             found = f"{written} of {records.num_rows} in task {task}"
             raise EpochIncomplete(name, self.epoch, found)
         segment = Segment(
-            name, self.epoch, self.token, folded.master, folded.rejects, folded.ids, folded.partials
+            name,
+            self.epoch,
+            self.token,
+            folded.master,
+            folded.rejects,
+            folded.ids,
+            folded.partials,
+            self.ranges,
         )
         failpoint("task.before_segment")
         file = self.root.put(
@@ -142,22 +153,23 @@ class FoldTask:
         known = engine.ids_epoch(name)
         if known >= self.epoch - 1:
             return None
-        whole = self.ids_whole or (bool(self.ids) and self.ids[0].epoch <= known + 1)
+        whole = self.ids_whole or (bool(self.ids) and self.ids[0].first <= known + 1)
         if not whole:
             return known + 1
         for each in self.ids:
-            if each.epoch > known:
-                tables = [ids for file in each.files for ids in self._ids(file)]
-                engine.add_ids(self.stream, each.epoch, tables)
+            if each.last > known:  # to take an id twice, where a range began earlier, is harmless
+                tables = (ids for file in each.files for ids in self._ids(file))
+                engine.add_ids(self.stream, each.last, tables)
         if engine.ids_epoch(name) < self.epoch - 1:  # no epoch matters
             engine.add_ids(self.stream, self.epoch - 1, [])
         return None
 
-    def _ids(self, file: StoredFile) -> list[pa.Table]:
-        """None where the segment's ids are those of another primary key, declared earlier."""
-        ids = SegmentReader(self.root.get(file), file.path).ids()
+    def _ids(self, file: StoredFile) -> Iterator[pa.Table]:
+        """Nothing where the ids are those of another primary key, declared earlier."""
         key = list(self.stream.key)
-        return [] if ids is None or ids.column_names[1:-1] != key else [ids]
+        for ids in id_tables(self.root, file):
+            if ids.column_names[1:-1] == key:
+                yield ids
 
     def _forget_ids(self, engine: Engine, name: str) -> None:
         """Now and then, as it looks at every id."""
@@ -171,6 +183,18 @@ class FoldTask:
             for reference in view.references:
                 if not engine.has_reference(reference):
                     engine.load_reference(reference, self.root.get(reference.file))
+
+
+def id_tables(root: DataRoot, file: StoredFile) -> Iterator[pa.Table]:
+    """The ids in a segment, or those in a sealed file, row group by row group."""
+    if not file.path.endswith(".parquet"):
+        ids = SegmentReader(root.get(file), file.path).ids()
+        if ids is not None:
+            yield ids
+        return
+    with pq.ParquetFile(root.check(file)) as sealed:
+        for group in range(sealed.num_row_groups):
+            yield sealed.read_row_group(group)
 
 
 class _Worker:

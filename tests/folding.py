@@ -102,15 +102,8 @@ def presented(view: CompiledView, parts: Parts) -> list[tuple[object, ...]]:
     """present(merge(parts)) of a view, rows in no order."""
     own = _merging()
     tables = merged(view, parts)
-    own.register("core", tables["core"])
-    source = "core"
-    for at, finish in enumerate(view.finishes):
-        own.register(f"wide_{at}", tables[finish.table])
-        finished = finish.select(f"wide_{at}")
-        keys = [f'c."{key}" IS NOT DISTINCT FROM f."{key}"' for key, _ in finish.group]
-        column = finish.columns[0][0]
-        source = (
-            f'(SELECT c.*, f."{column}" FROM {source} c '
-            f"LEFT JOIN ({finished}) f ON {' AND '.join(keys) or 'true'})"
-        )
-    return own.con.execute(view.present(source)).fetchall()
+    for name, rows in tables.items():
+        own.register(f"merged_{name}", rows)
+    wide = {name: f"merged_{name}" for name in tables if name != "core"}
+    finished = view.finished("merged_core", wide)
+    return own.con.execute(view.present(f"({finished})")).fetchall()

@@ -53,8 +53,8 @@ class Oracle:
             self._con.unregister("filling")
 
     def keep(self, table: str, select: str) -> None:
-        """Make a table hold what a SELECT gives."""
-        self._con.execute(f"CREATE OR REPLACE TABLE {table} AS {select}")
+        """Make a name stand for what a SELECT gives."""
+        self._con.execute(f"CREATE OR REPLACE VIEW {table} AS {select}")
 
     def answer(self, select: str) -> list[tuple[object, ...]]:
         """What DuckDB says to a view's own SELECT; rows in no order."""

@@ -10,11 +10,13 @@ from pathlib import Path
 import pytest
 
 from schemas.measures import ALL
+from serving.catalog import RELATIONS
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
 LINK = re.compile(r"\]\(([^)#:]+)\)")
-PATH = re.compile(r"`((?:schemas|streaming|serving|infra|tests|docs|examples|bootstrap)/[\w./-]+)`")
+FOLDERS = "schemas|streaming|batch|serving|infra|tests|docs|examples|bootstrap"
+PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
 
 
 def test_there_are_documents() -> None:
@@ -60,3 +62,10 @@ def test_every_route_is_told() -> None:
     assert len(routes) >= 5
     for route in routes:
         assert route.rstrip("/") in told, route
+
+
+def test_every_relation_of_the_schema_is_told() -> None:
+    told = (ROOT / "docs" / "batch.md").read_text(encoding="utf-8")
+    assert len(RELATIONS) >= 9
+    for relation in RELATIONS:
+        assert f"`{relation}`" in told or f"`everview.{relation}`" in told, relation

@@ -35,8 +35,6 @@ from infra.sending import Pace, Sender, records_in
 from infra.verbs.produce import declaration, shape_of
 from infra.verbs.up import DETACHED
 from schemas.errors import EverviewError, StackNotRunning
-from schemas.ledger import epochs
-from schemas.ledger.connect import open_ledger
 
 HERE = Path(__file__).resolve().parent
 TOPIC = "flights"
@@ -45,6 +43,10 @@ LOOK_EVERY, TELL_EVERY = 1.0, 5.0
 STOP_WITHIN = 60.0
 
 ASK = "SELECT * FROM everything"
+UNCOUNTED = """
+SELECT coalesce(sum(duplicates), 0)::BIGINT, coalesce(sum(rejected), 0)::BIGINT
+FROM everview.epochs WHERE stream = 'flights'
+"""
 BUSIEST = """
 SELECT day, airline, flights, 100.0 * late / flights AS late_pct, mean_delay, planes
 FROM carrier_day
@@ -159,6 +161,8 @@ class Look:
 
     at: float
     flights: int
+    duplicates: int
+    rejected: int
     rows: Sequence[Sequence[Any]]
     coverage: dict[str, Any]
 
@@ -167,27 +171,12 @@ def look(answers: Answers, day: date) -> Look:
     total = answers.table("SELECT flights FROM everything")
     busiest = answers.table(BUSIEST, params={"day": day.isoformat()})
     flights = total["rows"][0][0] if total["rows"] else 0
-    return Look(time.monotonic(), flights, busiest["rows"], busiest["coverage"][0])
+    ((duplicates, rejected),) = answers.table(UNCOUNTED)["rows"]
+    covered = busiest["coverage"][0]
+    return Look(time.monotonic(), flights, duplicates, rejected, busiest["rows"], covered)
 
 
-class Uncounted:
-    """Duplicates and rejects, summed up from the ledger epoch by epoch."""
-
-    def __init__(self, state: Path) -> None:
-        self._ledger = open_ledger(state)
-        self._epoch = 0
-        self.duplicates = 0
-        self.rejected = 0
-
-    def read(self) -> str:
-        while news := epochs.epochs_after(self._ledger, TOPIC, self._epoch, 500):
-            self._epoch = news[-1].epoch
-            self.duplicates += sum(epoch.duplicates for epoch in news)
-            self.rejected += sum(epoch.rejected for epoch in news)
-        return f"{self.duplicates:,} duplicates, {self.rejected:,} rejects"
-
-
-def facts(seen: Look, before: Look | None, sending: Sending, uncounted: Uncounted) -> list[str]:
+def facts(seen: Look, before: Look | None, sending: Sending) -> list[str]:
     """Lines below the table: rate, epoch, freshness, what did not count."""
     rate = 0.0
     if before is not None and seen.at > before.at:
@@ -198,9 +187,11 @@ def facts(seen: Look, before: Look | None, sending: Sending, uncounted: Uncounte
         seconds = (datetime.now(UTC) - datetime.fromisoformat(fresh)).total_seconds()
         lag = f"last event counted {max(0.0, seconds):.1f} s ago"
     counted = f"{seen.flights:,} flights counted ({rate:,.0f}/s)"
-    lines = [f"{counted}, epoch {seen.coverage['epoch']}, {lag}"]
+    cut, epoch = seen.coverage["cut"], seen.coverage["epoch"]
+    layers = f"batch to {cut}, speed from there" if cut else "all of it speed"
+    lines = [f"{counted}, epoch {epoch} ({layers}), {lag}"]
     sent = f"{sending.start + sending.sent:,} of {FLIGHTS:,} sent"
-    lines.append(f"{sent}, {uncounted.read()}")
+    lines.append(f"{sent}, {seen.duplicates:,} duplicates, {seen.rejected:,} rejects")
     if sending.error:
         lines.append(f"sending stopped: {sending.error}")
     if seen.coverage.get("degraded"):
@@ -225,7 +216,6 @@ def watch(answers: Answers, started: Stack, sending: Sending, hints: Sequence[st
     """Shows answers until Ctrl-C; on something that is no terminal, a line now and then."""
     console = Console()
     window: deque[Look] = deque(maxlen=6)
-    uncounted = Uncounted(started.state)
     told = 0.0
     live = Live(console=console, auto_refresh=False) if console.is_terminal else None
     started.said.clear()
@@ -242,7 +232,7 @@ def watch(answers: Answers, started: Stack, sending: Sending, hints: Sequence[st
                     raise
                 time.sleep(LOOK_EVERY)
                 continue
-            lines = facts(seen, window[0] if window else None, sending, uncounted)
+            lines = facts(seen, window[0] if window else None, sending)
             window.append(seen)
             if live:
                 notes = [*hints, *started.said] if started.child else hints

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from infra import jars
-from infra.bench import backlog, freshness, history, hits
+from infra.bench import backlog, freshness, history, hits, rebuild
 from infra.bench.broker import broker
 
 RATE = 5000
@@ -19,9 +19,12 @@ def main() -> None:
     flow = "length of the steady flow, after a minute to warm up"
     parser.add_argument("--seconds", type=int, default=60, help=flow)
     parser.add_argument("--epochs", type=int, default=3000, help="length of the history")
+    help_ = "size of the master that is rebuilt"
+    parser.add_argument("--master", type=int, default=4_000_000, help=help_)
     found = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="everview-bench-") as folder:
         _history(Path(folder), found.epochs)
+        _rebuild(Path(folder), found.master)
         _throughput(Path(folder), found.events)
         _freshness(Path(folder), found.seconds)
 
@@ -49,6 +52,17 @@ def _history(folder: Path, epochs: int) -> None:
         print(
             f"at epoch {cost.epoch:,}: write and commit {cost.commit:.1f} ms, "
             f"follow {cost.step:.1f} ms, query {cost.query:.1f} ms",
+            flush=True,
+        )
+
+
+def _rebuild(folder: Path, events: int) -> None:
+    for cost in rebuild.measure(folder / "rebuild", events):
+        print(
+            f"full rebuild of {cost.view}, {cost.events:,} events: "
+            f"{cost.events / cost.rebuild:,.0f} events/s; DuckDB alone "
+            f"{cost.events / cost.duckdb:,.0f}, {cost.ratio:.2f} of it; "
+            f"proof {cost.events / cost.proof:,.0f} events/s",
             flush=True,
         )
 

@@ -26,7 +26,16 @@ def measure(project: Path, state: Path, servers: str, jars: Path, stream: str) -
     workers warm up, and the last one, which is not full, are left out."""
     here = ["--project", str(project), "--state", str(state)]
     subprocess.run([sys.executable, "-m", "infra", "deploy", *here], check=True)
-    command = [sys.executable, "-m", "streaming.run", "--state", str(state), "--once"]
+    command = [
+        sys.executable,
+        "-m",
+        "streaming.run",
+        "--state",
+        str(state),
+        "--once",
+        "--seal-every",
+        "0",
+    ]
     command += ["--bootstrap-servers", servers, "--jars", str(jars), "--master", "local[2,4]"]
     subprocess.run(command, check=True, stderr=subprocess.DEVNULL)
     with open_ledger(state) as ledger:

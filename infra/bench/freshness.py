@@ -22,8 +22,6 @@ from typing import Any
 from kafka import KafkaProducer
 
 from infra.bench import hits
-from schemas.ledger.connect import open_ledger
-from schemas.ledger.epochs import epochs_after
 
 QUESTION = "SELECT hits FROM everything"
 POLL = 0.025
@@ -68,30 +66,31 @@ def measure(folder: Path, rate: int, seconds: int) -> Freshness:
             capture_output=True,
         )
         status = json.loads(told.stdout)
-        return _measured(status, state, rate, seconds)
+        return _measured(status, rate, seconds)
     finally:
         subprocess.run([sys.executable, "-m", "infra", "down", *here], check=True)
 
 
-def _measured(status: dict[str, Any], state: Path, rate: int, seconds: int) -> Freshness:
+def _measured(status: dict[str, Any], rate: int, seconds: int) -> Freshness:
     marks: list[Mark] = []
     sending = threading.Thread(
         target=_send, args=(status["kafka"]["bootstrap_servers"], rate, seconds, marks)
     )
     sending.start()
-    noted = time.time() + WARM
-    latencies, queries = _watch(status["serving"]["http"] + "/sql", sending, marks)
-    with open_ledger(state) as ledger:
-        epochs = epochs_after(ledger, "hits", 0, 1_000_000)
-    starts = [each for each in (epoch.instant.timestamp() for epoch in epochs) if each >= noted]
-    gaps = [b - a for a, b in pairwise(starts)]
+    latencies, queries, epochs = _watch(status["serving"]["http"] + "/sql", sending, marks)
+    # an answer may have skipped epochs, and then they were as long as each other
+    gaps = [
+        (after - before) / (last - first)
+        for (first, before), (last, after) in pairwise(epochs)
+        for _ in range(last - first)
+    ]
     early, late = _early_and_late(latencies)
     early_epoch, late_epoch = _early_and_late(gaps)
     query_early, query_late = _early_and_late(queries)
     return Freshness(
         rate,
         seconds,
-        len(starts),
+        len(gaps),
         tuple(sorted(latencies)),
         early,
         late,
@@ -124,33 +123,39 @@ def _send(servers: str, rate: int, seconds: int, marks: list[Mark]) -> None:
 
 def _watch(
     url: str, sending: threading.Thread, marks: list[Mark]
-) -> tuple[list[float], list[float]]:
-    """Latencies of the marks in order, and of the queries."""
+) -> tuple[list[float], list[float], list[tuple[int, float]]]:
+    """Latencies of the marks in order, and of the queries; and the epochs that were answered from,
+    each with the moment at which it was first."""
     latencies: list[float] = []
     queries: list[float] = []
+    epochs: list[tuple[int, float]] = []
     waiting: list[Mark] = []
     taken = 0
     while sending.is_alive() or waiting or taken < len(marks):
         asked = time.monotonic()
-        position = _position(url)
+        epoch, position = _answer(url)
         now = time.monotonic()
         if marks:
             queries.append(now - asked)
+            if not epochs or epochs[-1][0] < epoch:
+                epochs.append((epoch, now))
         waiting += marks[taken:]
         taken += len(marks) - taken
         covered = [mark for mark in waiting if position.get(mark.partition, 0) > mark.offset]
         latencies += [now - mark.sent for mark in covered]
         waiting = [mark for mark in waiting if position.get(mark.partition, 0) <= mark.offset]
         time.sleep(POLL)
-    return latencies, queries
+    return latencies, queries, epochs
 
 
-def _position(url: str) -> dict[int, int]:
+def _answer(url: str) -> tuple[int, dict[int, int]]:
+    """The epoch and the position of an answer."""
     body = json.dumps({"sql": QUESTION}).encode()
     request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
     with urllib.request.urlopen(request, timeout=30) as answer:
         (coverage,) = json.load(answer)["coverage"]
-    return {int(partition): offset for partition, offset in coverage["position"].items()}
+    position = coverage["position"].items()
+    return coverage["epoch"], {int(partition): offset for partition, offset in position}
 
 
 def _early_and_late(values: Sequence[float]) -> tuple[float, float]:

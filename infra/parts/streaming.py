@@ -22,12 +22,18 @@ def part(
     memory: str,
     max_events: int,
     create_topics: bool,
+    seal_every: timedelta,
+    seal_bytes: int,
+    keep_removed: timedelta,
 ) -> Part:
     """The driver that reads the topics of a state's streams at `servers`."""
     folder = jars.connector_jars()[0].parent
     command = [sys.executable, "-P", "-m", "streaming.run", "--state", str(state)]
     command += ["--bootstrap-servers", servers, "--master", master, "--jars", str(folder)]
     command += ["--driver-memory", memory, "--max-events-per-epoch", str(max_events)]
+    command += ["--seal-every", str(int(seal_every.total_seconds()))]
+    command += ["--seal-bytes", str(seal_bytes)]
+    command += ["--keep-removed", str(int(keep_removed.total_seconds()))]
     command += ["--create-topics"] if create_topics else []
 
     def probe(pid: int, now: datetime) -> Health:

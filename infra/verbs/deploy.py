@@ -35,3 +35,5 @@ def show(plan: Plan) -> None:
         print(f"{change}{stays}")
         if change.refused:
             print(f"    cannot be registered: {change.refused}")
+        elif change.needs:
+            print(f"    {change.needs}")

@@ -13,8 +13,9 @@ from typing import Any
 from infra import processes, stack
 from infra.stack import PartRecord, Stack
 from schemas.errors import LedgerMissing
-from schemas.ledger import epochs, leases, versions
+from schemas.ledger import epochs, leases, sealing, versions
 from schemas.ledger.connect import open_ledger
+from schemas.ledger.versions import ViewRow
 
 PARTS = ("kafka", "streaming", "serving")
 
@@ -97,6 +98,7 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                 "topic_id": progress.topic_id,
                 "version": row.version,
                 "epoch": progress.epoch,
+                "sealed": sealing.sealed_until(ledger, row.name),
                 "position": progress.position.json(),
                 "instant": progress.instant.isoformat() if progress.instant else None,
                 "lease": lease
@@ -107,9 +109,22 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                     "expires": lease.expires.isoformat(),
                 },
                 "error": errors.get(row.name),
-                "views": [view.name for view in versions.views(ledger, row.name)],
+                "views": {
+                    view.name: _view(view, progress.epoch)
+                    for view in versions.views(ledger, row.name)
+                },
             }
     return told
+
+
+def _view(view: ViewRow, epoch: int) -> dict[str, Any]:
+    return {
+        "version": view.version,
+        "cut": view.cut,
+        "publication": view.publication,
+        "being_built": view.wanted or (view.version if view.being_built(epoch) else None),
+        "suspended": view.suspended_message,
+    }
 
 
 def _show(told: dict[str, Any]) -> None:
@@ -128,15 +143,27 @@ def _show(told: dict[str, Any]) -> None:
         print(f"stream {name} from topic {stream['topic']}")
         position = ", ".join(f"{p}: {offset}" for p, offset in stream["position"].items())
         when = f", committed {stream['instant']}" if stream["instant"] else ""
-        print(f"  epoch      {stream['epoch']}{when}")
+        print(f"  epoch      {stream['epoch']}{when}; sealed up to {stream['sealed']}")
         print(f"  position   {position or 'none yet'}")
         lease = stream["lease"]
         holder = (
             f"process {lease['pid']} on {lease['host']}, token {lease['token']}" if lease else ""
         )
         print(f"  lease      {holder or 'nobody'}")
-        print(f"  views      {', '.join(stream['views']) or 'none'}")
+        for view, at in stream["views"].items():
+            print(f"  view       {view}: {_words(at)}")
         if stream["error"]:
             print(f"  error      {stream['error']}")
     if not told["streams"]:
         print("no stream is registered; `everview deploy` or `everview up` registers the project")
+
+
+def _words(view: dict[str, Any]) -> str:
+    words = "not published, speed holds all of it"
+    if view["publication"]:
+        words = f"publication {view['publication']}, batch up to epoch {view['cut']}"
+    if view["being_built"]:
+        words += f"; version {view['being_built']} is being built"
+    if view["suspended"]:
+        words += f"; suspended: {view['suspended']}"
+    return words

@@ -121,6 +121,9 @@ class _Run:
                 memory=chosen.streaming.driver_memory,
                 max_events=chosen.streaming.max_events_per_epoch,
                 create_topics=chosen.kafka.own or chosen.kafka.create_topics,
+                seal_every=chosen.streaming.seal_every,
+                seal_bytes=chosen.streaming.seal_bytes,
+                keep_removed=chosen.streaming.keep_removed,
             )
         )
         parts.append(serving.part(state, host, open_["serving"]))

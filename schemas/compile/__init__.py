@@ -9,10 +9,12 @@ from schemas.compile.compiled import (
     compile_stream,
     compile_view,
 )
+from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialColumn, PartialTable
 
 __all__ = [
     "PASSES",
+    "Compared",
     "CompiledReference",
     "CompiledStream",
     "CompiledView",

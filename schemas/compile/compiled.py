@@ -3,10 +3,11 @@ into tasks and processes as they are."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.compile import cast, dedup, fold, parse, partials, present, sql
+from schemas.compile import cast, dedup, exact, fold, master, parse, partials, present, sql
+from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialTable
 from schemas.language.reference import Reference
 from schemas.language.stream import Stream
@@ -36,6 +37,11 @@ class CompiledStream:
     master: str
     rejects: str
     ids: str
+
+    def counted(self, source: str, first: int, last: int) -> str:
+        """SELECT of the events that count in epochs `first` to `last`, of a relation of master
+        rows: what views fold, and what their own SELECT is about."""
+        return master.counted(self.columns, source, first, last)
 
 
 @dataclass(frozen=True)
@@ -70,6 +76,27 @@ class CompiledView:
     columns: tuple[tuple[str, str], ...]
     references: tuple[CompiledReference, ...]
     presentation: str
+    select: str  # the view's own text
+    exact: str  # the same, with what an approximate aggregate estimates in its place
+    compared: tuple[Compared, ...]  # per output, what the answer and `exact` must agree on
+
+    def finished(self, core: str, wide: Mapping[str, str]) -> str:
+        """SELECT of keys, core values and finished columns over merged relations: what `present`
+        takes. `wide` gives the relation of each wide table by its name."""
+        columns = sql.names([*(name for name, _ in self.keys), *self._core_values()], "c.")
+        joins = []
+        for at, finish in enumerate(self.finishes):
+            keys = [
+                f"c.{sql.name(key)} IS NOT DISTINCT FROM f{at}.{sql.name(key)}"
+                for key, _ in finish.group
+            ]
+            columns += f", f{at}.{sql.name(finish.column)}"
+            finished = finish.select(wide[finish.table])
+            joins.append(f"LEFT JOIN ({finished}) f{at} ON {' AND '.join(keys) or 'true'}")
+        return f"SELECT {columns} FROM {core} c {' '.join(joins)}".rstrip()
+
+    def _core_values(self) -> list[str]:
+        return [name for name, _, _ in self.tables[0].values]
 
     def present(self, source: str) -> str:
         """The view's select list over one row per group: keys, core values, finished columns (NULL
@@ -157,4 +184,7 @@ def compile_view(view: View, version: str, references: Sequence[CompiledReferenc
         columns=tuple((output.name, output.type) for output in view.outputs),
         references=tuple(references),
         presentation=present.statement(view),
+        select=view.statement.body,
+        exact=exact.text(view),
+        compared=exact.compared(view),
     )

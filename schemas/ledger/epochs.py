@@ -13,17 +13,16 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import Connection, Row, Table, insert, select, update
+from sqlalchemy import Connection, Row, Table, func, insert, select, update
 
 from schemas.errors import EpochNotNext, VersionsDiffer
 from schemas.failpoints import failpoint
 from schemas.ledger import leases, tables, versions
 from schemas.ledger.connect import Ledger, number
+from schemas.ledger.files import SEGMENT
 from schemas.ledger.instant import aware
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
-
-SEGMENT = "segment"
 
 
 @dataclass(frozen=True)
@@ -83,14 +82,18 @@ class CommittedEpoch:
     duplicates: int
     rejected: int
     position: Position  # after it
+    stream_version: str
+    topic_id: str | None
 
 
 @dataclass(frozen=True)
 class News:
-    """What happened since; all of it is true at `state`."""
+    """What happened since; all of it is true at `state`. What a stream's epochs follow without a
+    hole is the known epoch, or `sealed` where that is later."""
 
     state: int
     epochs: dict[str, list[CommittedEpoch]]  # by stream; an empty list where there is nothing new
+    sealed: dict[str, int]  # by stream: the last epoch that is sealed; 0 where none is
 
 
 def lease_name(stream: str) -> str:
@@ -131,16 +134,22 @@ def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
 
 
 def epochs_after(ledger: Ledger, stream: str, epoch: int, limit: int) -> list[CommittedEpoch]:
-    """At most `limit` epochs that follow `epoch`, in order, all as of one state."""
+    """At most `limit` epochs that follow `epoch` and are not sealed, in order, all as of one state.
+
+    The first is not `epoch + 1` where that one was sealed since.
+    """
     with ledger.read() as connection:
-        return _after(connection, stream, epoch, limit)
+        return committed_after(connection, stream, epoch, limit)
 
 
 def news(ledger: Ledger, known: Mapping[str, int], limit: int) -> News:
     """What follows the last known epoch of each stream, at most `limit` each, as of one state."""
     with ledger.read() as connection:
-        found = {name: _after(connection, name, epoch, limit) for name, epoch in known.items()}
-        return News(number(connection), found)
+        found = {
+            name: committed_after(connection, name, epoch, limit) for name, epoch in known.items()
+        }
+        sealed = {name: _last_sealed(connection, name) for name in known}
+        return News(number(connection), found, sealed)
 
 
 def _progress(connection: Connection, stream: str) -> Progress:
@@ -148,15 +157,29 @@ def _progress(connection: Connection, stream: str) -> Progress:
     e = tables.epochs.c
     query = select(tables.epochs).where(e.stream == stream).order_by(e.epoch.desc()).limit(1)
     last = connection.execute(query).first()
+    if last is not None:
+        return Progress(stream, last.epoch, position_of(last), topic_id, last.instant)
+    s = tables.sealed.c
+    ranges = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch.desc()).limit(1)
+    last = connection.execute(ranges).first()
     if last is None:
         return Progress(stream, 0, Position(), topic_id, None)
-    return Progress(stream, last.epoch, _position(last), topic_id, last.instant)
+    return Progress(stream, last.until_epoch, position_of(last), topic_id, last.instant)
+
+
+def _last_sealed(connection: Connection, stream: str) -> int:
+    s = tables.sealed.c
+    return int(connection.scalar(select(func.max(s.until_epoch)).where(s.stream == stream)) or 0)
 
 
 def _committed_as(connection: Connection, commit: EpochCommit) -> int | None:
     e = tables.epochs.c
     query = select(e.stream, e.epoch, e.added_state).where(e.uuid == commit.uuid)
     row = connection.execute(query).first()
+    if row is None:
+        s = tables.sealed.c
+        since = select(s.stream, s.until_epoch.label("epoch"), s.added_state)
+        row = connection.execute(since.where(s.uuid == commit.uuid)).first()
     if row is None:
         return None
     if (row.stream, row.epoch) != (commit.stream, commit.epoch):
@@ -275,7 +298,10 @@ def _mark_versions(connection: Connection, commit: EpochCommit) -> None:
         connection.execute(of_stream.where(v.id == version).values(values))
 
 
-def _after(connection: Connection, stream: str, epoch: int, limit: int) -> list[CommittedEpoch]:
+def committed_after(
+    connection: Connection, stream: str, epoch: int, limit: int
+) -> list[CommittedEpoch]:
+    """`epochs_after` inside another transaction."""
     e = tables.epochs.c
     query = select(tables.epochs).where(e.stream == stream, e.epoch > epoch)
     rows = connection.execute(query.order_by(e.epoch).limit(limit)).all()
@@ -284,7 +310,7 @@ def _after(connection: Connection, stream: str, epoch: int, limit: int) -> list[
     first, last = rows[0].epoch, rows[-1].epoch
     ranges = _ranges(connection, stream, first, last)
     segments = _segments(connection, stream, first, last)
-    folded = _folded(connection, {row.folded for row in rows})
+    folded = folded_members(connection, {row.folded for row in rows})
     return [
         CommittedEpoch(
             stream=stream,
@@ -296,7 +322,9 @@ def _after(connection: Connection, stream: str, epoch: int, limit: int) -> list[
             accepted=row.accepted,
             duplicates=row.duplicates,
             rejected=row.rejected,
-            position=_position(row),
+            position=position_of(row),
+            stream_version=row.stream_version,
+            topic_id=row.topic_id,
         )
         for row in rows
     ]
@@ -338,7 +366,8 @@ def _segment_file(row: Row[tuple[object, ...]]) -> SegmentFile:
     )
 
 
-def _folded(connection: Connection, sets: Iterable[int]) -> dict[int, frozenset[str]]:
+def folded_members(connection: Connection, sets: Iterable[int]) -> dict[int, frozenset[str]]:
+    """The version ids in each of these folded sets."""
     m = tables.folded_versions.c
     members: dict[int, list[str]] = {each: [] for each in sets}
     query = select(m.folded, m.version).where(m.folded.in_(members))
@@ -347,5 +376,6 @@ def _folded(connection: Connection, sets: Iterable[int]) -> dict[int, frozenset[
     return {each: frozenset(found) for each, found in members.items()}
 
 
-def _position(row: Row[tuple[object, ...]]) -> Position:
+def position_of(row: Row[tuple[object, ...]]) -> Position:
+    """The position in a row of `epochs` or `sealed`."""
     return Position.from_json(json.loads(row.position))

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from schemas.errors import LeaseHeld, StaleToken
 from schemas.ledger.connect import Ledger
-from schemas.ledger.instant import aware
+from schemas.ledger.instant import ZERO, aware
 from schemas.ledger.tables import leases as table
 
 
@@ -63,7 +63,7 @@ def take(
                 until = held.expires.isoformat()
                 raise LeaseHeld(name, there.host, there.pid, held.token, until)
         lease = Lease(name, holder, 1 if row is None else row.token + 1, expires)
-        values = {"token": lease.token, "expires": lease.expires, **_holder_columns(holder)}
+        values = {"token": lease.token, **row_of(holder, lease.expires)}
         if row is None:
             connection.execute(insert(table).values(name=name, **values))
         else:
@@ -100,6 +100,33 @@ def check(connection: Connection, name: str, token: int) -> None:
         raise StaleToken(name, token, None if held is None else held.token)
 
 
+@dataclass(frozen=True)
+class Current:
+    """The token that a lease is at, and who holds it until when."""
+
+    token: int  # 0 where it was never taken
+    holder: Holder | None
+    expires: datetime
+
+
+def current(connection: Connection, name: str) -> Current:
+    """How a lease stands, inside a transaction that goes on with it."""
+    row = _row(connection, name)
+    if row is None or row.host is None:
+        return Current(0 if row is None else row.token, None, ZERO)
+    return Current(row.token, Holder(row.host, row.pid, row.started), row.expires)
+
+
+def row_of(holder: Holder, expires: datetime) -> dict[str, object]:
+    """What a row of `leases` says of its holder."""
+    return {
+        "host": holder.host,
+        "pid": holder.pid,
+        "started": holder.started,
+        "expires": aware(expires),
+    }
+
+
 def leases(ledger: Ledger) -> list[Lease]:
     """The leases that somebody holds, by name; one that has expired is still listed."""
     with ledger.read() as connection:
@@ -115,7 +142,3 @@ def _lease(row: Row[tuple[object, ...]]) -> Lease | None:
     if row.host is None:
         return None
     return Lease(row.name, Holder(row.host, row.pid, row.started), row.token, row.expires)
-
-
-def _holder_columns(holder: Holder) -> dict[str, object]:
-    return {"host": holder.host, "pid": holder.pid, "started": holder.started}

@@ -16,9 +16,29 @@ from schemas.ledger import tables
 
 Step = Callable[[Connection], None]
 
+
+def _batch(connection: Connection) -> None:
+    """2: sealed epochs, builds, proofs, publications; whose file it is and when it was removed."""
+    added = (tables.sealed, tables.seal_requests, tables.builds, tables.proofs)
+    for table in (*added, tables.publications, tables.moves):
+        table.create(connection)
+    for table, column in (
+        (tables.views, tables.views.c.wanted),
+        (tables.views, tables.views.c.publication),
+        (tables.files, tables.files.c.removed),
+        (tables.files, tables.files.c.version),
+        (tables.files, tables.files.c.partials),
+        (tables.files, tables.files.c.build),
+    ):
+        kind = column.type.compile(connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+    for index in tables.files.indexes:
+        index.create(connection, checkfirst=True)
+
+
 FIRST = 1
 # number -> what turns a ledger of the number before into it
-STEPS: Mapping[int, Step] = {}
+STEPS: Mapping[int, Step] = {2: _batch}
 KNOWN = max(STEPS, default=FIRST)
 
 

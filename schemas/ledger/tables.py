@@ -19,8 +19,9 @@
 
 Every transaction that writes adds 1 to `state.number`; a column that ends in `_state` holds such a
 number. A file that leaves keeps its row until it is removed from the disk: `removed_state` says
-when it stopped counting. Rows of `epochs` and `ranges` never change. Later migrations add tables
-and columns that may be NULL or have a default; none changes what a column means.
+when it stopped counting. Rows of `epochs` and `ranges` never change until sealing folds them into
+one of `sealed`, and several of those into one. Later migrations add tables and columns that may be
+NULL or have a default; none changes what a column means.
 """
 
 from __future__ import annotations
@@ -139,13 +140,13 @@ versions = Table(
     Column("definition", Text, nullable=False),
     # When it was registered.
     Column("registered", Instant, nullable=False),
-    # The first epoch that carries it; NULL until one does.
+    # The first epoch that carries it without a hole up to now; NULL until one does.
     Column("first_epoch", BigInteger),
     # The epoch that an error in its own expressions kept it out of; NULL while it is folded.
     Column("suspended_epoch", BigInteger),
     # That error, with the event that it was met at.
     Column("suspended_message", Text),
-    # The stream's last epoch when another version took its place; NULL while it is to be folded.
+    # The stream's last epoch when it was given up; NULL while it is to be folded.
     Column("retired_epoch", BigInteger),
     Index("versions_of_stream", "stream", "retired_epoch"),
     sqlite_with_rowid=False,
@@ -171,6 +172,10 @@ views = Table(
     Column("name", Text, primary_key=True),
     # The version that answers.
     Column("version", Text, nullable=False),
+    # The version that was registered last, which answers once it is built; NULL: it does already.
+    Column("wanted", Text),
+    # The publication whose batch view is served; NULL while speed holds everything.
+    Column("publication", Number),
     ForeignKeyConstraint(["name", "version"], ["versions.view", "versions.id"]),
 )
 
@@ -250,7 +255,7 @@ files = Table(
     metadata,
     # A number of its own.
     Column("id", Number, primary_key=True),
-    # What it is: `segment`.
+    # What it is: `segment`, `master`, `rejects`, `ids`, `run`, `batch`, `finished`.
     Column("kind", Text, nullable=False),
     # The stream whose events it holds.
     Column("stream", Text, ForeignKey("streams.name"), nullable=False),
@@ -280,5 +285,169 @@ files = Table(
     Column("added_state", BigInteger, nullable=False),
     # The transaction that put others in its place; NULL while it counts.
     Column("removed_state", BigInteger),
+    # When that was.
+    Column("removed", Instant),
+    # Of runs and of what a build wrote: the version whose partials or rows they are.
+    Column("version", Text),
+    # Of runs and batch files: the partial table.
+    Column("partials", Text),
+    # The build that wrote it.
+    Column("build", Number),
     Index("files_of_epochs", "stream", "kind", "from_epoch"),
+    Index("files_of_build", "build"),
+    Index("files_removed", "stream", "removed"),
+)
+
+sealed = Table(
+    "sealed",
+    metadata,
+    # The stream and ...
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # ... the last epoch in the range, which is in it too: a sealed boundary.
+    Column("until_epoch", BigInteger, primary_key=True),
+    # The first epoch in it.
+    Column("from_epoch", BigInteger, nullable=False),
+    # How often ranges were merged to get it; 0 as it was sealed.
+    Column("level", Integer, nullable=False),
+    # When its first epoch was planned to count.
+    Column("from_instant", Instant, nullable=False),
+    # When its last epoch was.
+    Column("instant", Instant, nullable=False),
+    # The version of the stream that accepted its events.
+    Column("stream_version", Text, nullable=False),
+    # The id of the topic that its ranges belong to.
+    Column("topic_id", Text),
+    # The versions folded in every epoch of it.
+    Column("folded", Number, ForeignKey("folded_sets.id"), nullable=False),
+    # Events accepted, the duplicates among them included.
+    Column("accepted", BigInteger, nullable=False),
+    # Accepted events whose event id counted already.
+    Column("duplicates", BigInteger, nullable=False),
+    # Events that went to the rejects.
+    Column("rejected", BigInteger, nullable=False),
+    # The offsets that it covers, as JSON: `{"0": [3, 12]}` is 3 to 11 of partition 0.
+    Column("ranges", Text, nullable=False),
+    # The position after it, as JSON.
+    Column("position", Text, nullable=False),
+    # The uuid of its last epoch, whose commit may be repeated still.
+    Column("uuid", Text, nullable=False, unique=True),
+    # The transaction that sealed or merged it.
+    Column("added_state", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+seal_requests = Table(
+    "seal_requests",
+    metadata,
+    # The stream.
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # The epoch up to which it is to be sealed soon.
+    Column("epoch", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# a build that may still write or publish, in the words of `builds.state`
+BUILDS_AT_WORK = ("building", "built", "equal", "repair")
+
+builds = Table(
+    "builds",
+    metadata,
+    # A number of its own; its publication is called by it too.
+    Column("id", Number, primary_key=True),
+    # The view and ...
+    Column("view", Text, nullable=False),
+    # ... the version of it that is built.
+    Column("version", Text, nullable=False),
+    # The stream whose master is read.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # The publication of this version that was served when it began; NULL if there was none.
+    Column("base", Number),
+    # That one's cut; 0 without one.
+    Column("base_cut", BigInteger, nullable=False),
+    # What was served when it began, whatever its version: publishing is refused if it changed.
+    Column("served", Number),
+    # The last epoch in it.
+    Column("cut", BigInteger, nullable=False),
+    # Whether it folds the whole master, and not only what follows its base.
+    Column("is_full", Boolean, nullable=False),
+    # The token of the lease that it works under.
+    Column("token", BigInteger, nullable=False),
+    # building, built, equal, repair, refused, published, failed, abandoned.
+    Column("state", Text, nullable=False),
+    # Of the paths and hashes of its files; NULL until they are all there.
+    Column("files_hash", Text),
+    # Why it failed, or was refused.
+    Column("message", Text),
+    # When it began.
+    Column("begun", Instant, nullable=False),
+    # When it came to its state.
+    Column("changed", Instant, nullable=False),
+    # The transaction that began it.
+    Column("added_state", BigInteger, nullable=False),
+    ForeignKeyConstraint(["view", "version"], ["versions.view", "versions.id"]),
+    Index("builds_of_view", "view", "state"),
+    sqlite_autoincrement=True,
+)
+
+proofs = Table(
+    "proofs",
+    metadata,
+    # The build that was compared.
+    Column("build", Number, ForeignKey("builds.id"), primary_key=True),
+    # The files that were compared, in the words of `builds.files_hash`.
+    Column("files_hash", Text, nullable=False),
+    # equal, repair (the build is right, what was served is not), refused.
+    Column("verdict", Text, nullable=False),
+    # What was compared, how much of it, and what differed, as JSON.
+    Column("evidence", Text, nullable=False),
+    # When.
+    Column("instant", Instant, nullable=False),
+    # The transaction that recorded it.
+    Column("added_state", BigInteger, nullable=False, index=True),
+)
+
+publications = Table(
+    "publications",
+    metadata,
+    # The build that is published.
+    Column("id", Number, ForeignKey("builds.id"), primary_key=True),
+    # The view and ...
+    Column("view", Text, nullable=False),
+    # ... the version of it.
+    Column("version", Text, nullable=False),
+    # The stream.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # Batch owns every epoch up to it.
+    Column("cut", BigInteger, nullable=False),
+    # build, or repair where what it replaced was wrong.
+    Column("kind", Text, nullable=False),
+    # When it was published.
+    Column("published", Instant, nullable=False),
+    # When another one took its place; NULL while it is served.
+    Column("replaced", Instant),
+    # When it stopped being a target of rollback, and its files stopped counting; NULL until then.
+    Column("dropped", Instant),
+    # The transaction that published it.
+    Column("added_state", BigInteger, nullable=False),
+    Index("publications_of_stream", "stream", "dropped"),
+    Index("publications_of_view", "view"),
+)
+
+moves = Table(
+    "moves",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # The view whose pointer moved.
+    Column("view", Text, nullable=False),
+    # Where it stood before; NULL before the first publication.
+    Column("before", Number),
+    # Where it stands after.
+    Column("after", Number, ForeignKey("publications.id"), nullable=False),
+    # build, repair, rollback.
+    Column("kind", Text, nullable=False),
+    # When.
+    Column("instant", Instant, nullable=False),
+    # The transaction that moved it.
+    Column("added_state", BigInteger, nullable=False, index=True),
 )

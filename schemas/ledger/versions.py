@@ -1,19 +1,27 @@
 """What is registered: streams, views, their versions, and the references that these are about.
 
-A view has one version that answers. When another takes its place, the one before retires: epochs
-no longer carry it, and it comes back only while no epoch was missed.
+A view has one version that answers. Where its stream has epochs, another one that is registered is
+folded from the next epoch on and built aside; its first publication makes it the one that answers.
+A version that nothing needs any more retires: epochs no longer carry it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
-from schemas.errors import EpochsMoved, NameTaken, StreamUnknown, TopicRecreated, VersionRetired
-from schemas.ledger import tables
+from schemas.errors import (
+    EpochsMoved,
+    NameTaken,
+    StreamUnknown,
+    TopicRecreated,
+    ViewMoved,
+    ViewUnknown,
+)
+from schemas.ledger import files, tables
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.instant import aware
 
@@ -46,7 +54,8 @@ class StreamRow:
 
 @dataclass(frozen=True)
 class ViewRow:
-    """A view and the version that answers. `register` sets nothing after `references`."""
+    """A view and a version of it: the one to register, the one that answers, or one to fold.
+    `register` sets nothing after `references`."""
 
     name: str
     version: str
@@ -56,6 +65,16 @@ class ViewRow:
     first_epoch: int | None = None  # None until an epoch carries the version
     suspended_epoch: int | None = None
     suspended_message: str | None = None
+    # of the version that answers:
+    publication: int | None = None  # whose batch view is served; None while speed holds everything
+    cut: int = 0  # batch owns the epochs up to it
+    wanted: str | None = None  # the version that is built aside to take its place
+
+    def being_built(self, epoch: int) -> bool:
+        """Whether epochs up to the stream's `epoch` do not carry the version and no publication has
+        them, so that it cannot answer yet."""
+        nothing_missed = self.first_epoch == 1 or (self.first_epoch is None and epoch == 0)
+        return self.publication is None and not nothing_missed
 
 
 def register(
@@ -68,17 +87,17 @@ def register(
     """Make these the declarations that count, in one transaction; gives the new state number.
 
     What is there already stays as it is; what is not named stays too. `expected_epochs` is the last
-    epoch of each stream (0 where it is not named) that the caller decided on; streams that this
-    changes nothing about may have moved on. Raises `EpochsMoved` where a stream to change did,
-    `NameTaken` for a name that is registered in other case, `StreamUnknown` for a view over no
-    stream, `VersionRetired` for a version that missed epochs.
+    epoch of each stream (0 where it is not named) that the caller decided on. Raises `EpochsMoved`
+    where a stream that something changes about had none and has some now, `NameTaken` for a name
+    that is registered in other case, `StreamUnknown` for a view over no stream, `ViewMoved` for
+    one that counts epochs of another.
     """
     aware(now)
     with ledger.write() as connection:
         if expected_epochs is not None:
             for name in _changed(connection, streams, views):
                 expected, found = expected_epochs.get(name, 0), last_epoch(connection, name)
-                if expected != found:
+                if expected == 0 < found:
                     raise EpochsMoved(name, expected, found)
         for stream in streams:
             _register_stream(connection, stream, now)
@@ -96,15 +115,53 @@ def streams(ledger: Ledger) -> list[StreamRow]:
 
 def views(ledger: Ledger, stream: str | None = None) -> list[ViewRow]:
     """Every view, or every one over a stream, by name, with the version that answers."""
-    v = tables.versions.c
-    served = tables.views.join(tables.versions)
-    query = select(tables.versions).select_from(served).order_by(v.view)
+    with ledger.read() as connection:
+        return served_views(connection, stream)
+
+
+def served_views(connection: Connection, stream: str | None = None) -> list[ViewRow]:
+    """`views` inside another transaction."""
+    v, w, p = tables.versions.c, tables.views.c, tables.publications.c
+    served = tables.views.join(tables.versions).outerjoin(
+        tables.publications, w.publication == p.id
+    )
+    query = select(tables.versions, w.publication, w.wanted, p.cut).select_from(served)
     if stream is not None:
         query = query.where(v.stream == stream)
+    rows = connection.execute(query.order_by(v.view)).all()
+    references = _references(connection)
+    return [
+        replace(
+            _view(row, references.get((row.view, row.id), ())),
+            publication=row.publication,
+            cut=row.cut or 0,
+            wanted=row.wanted,
+        )
+        for row in rows
+    ]
+
+
+def folding(ledger: Ledger, stream: str) -> list[ViewRow]:
+    """Every version that epochs of a stream carry, suspended ones too: those that answer, those
+    that are built aside, and those that a rollback may go back to."""
+    v = tables.versions.c
+    query = select(tables.versions).where(v.stream == stream, v.retired_epoch.is_(None))
     with ledger.read() as connection:
-        rows = connection.execute(query).all()
+        rows = connection.execute(query.order_by(v.view, v.id)).all()
         references = _references(connection)
     return [_view(row, references.get((row.view, row.id), ())) for row in rows]
+
+
+def version(ledger: Ledger, view: str, version_id: str) -> ViewRow:
+    """A version, retired or not; `ViewUnknown` where there is none."""
+    v = tables.versions.c
+    with ledger.read() as connection:
+        query = select(tables.versions).where(v.view == view, v.id == version_id)
+        row = connection.execute(query).first()
+        if row is None:
+            raise ViewUnknown(view, connection.scalars(select(tables.views.c.name)).all())
+        references = _references(connection)
+    return _view(row, references.get((row.view, row.id), ()))
 
 
 def set_topic(ledger: Ledger, stream: str, topic_id: str) -> None:
@@ -157,7 +214,8 @@ def _changed(
     """The names of the streams that would accept or fold otherwise than they do now."""
     s, v = tables.streams.c, tables.views.c
     accepted = {row.name: row.version for row in connection.execute(select(s.name, s.version))}
-    served = {row.name: row.version for row in connection.execute(select(v.name, v.version))}
+    wanted = func.coalesce(v.wanted, v.version).label("wanted")
+    served = {row.name: row.wanted for row in connection.execute(select(v.name, wanted))}
     changed = [each.name for each in streams if accepted.get(each.name) != each.version]
     changed += [each.stream for each in views if served.get(each.name) != each.version]
     return list(dict.fromkeys(changed))
@@ -199,16 +257,42 @@ def _register_view(connection: Connection, view: ViewRow, now: datetime) -> None
     v = tables.versions.c
     this = (v.view == view.name) & (v.id == view.version)
     epoch = last_epoch(connection, view.stream)
+    _stays(connection, view)
     known = connection.execute(select(tables.versions).where(this)).first()
     if known is None:
         _add_version(connection, view, now)
     elif known.retired_epoch is not None:
-        if known.first_epoch is not None and known.retired_epoch < epoch:
-            raise VersionRetired(view.name, view.version, known.retired_epoch, epoch)
-        connection.execute(update(tables.versions).where(this).values(retired_epoch=None))
-    others = (v.view == view.name) & (v.id != view.version) & v.retired_epoch.is_(None)
-    connection.execute(update(tables.versions).where(others).values(retired_epoch=epoch))
-    _serve(connection, view)
+        # its runs are gone, and epochs may have come without it
+        again = {"retired_epoch": None, "first_epoch": None}
+        connection.execute(update(tables.versions).where(this).values(again))
+    _want(connection, view, epoch)
+    retire(connection, view.name, now)
+
+
+def _stays(connection: Connection, view: ViewRow) -> None:
+    """Numbers of epochs, cuts and publications are those of one stream."""
+    v = tables.versions.c
+    for stream in connection.scalars(select(v.stream).where(v.view == view.name).distinct()):
+        if stream != view.stream and last_epoch(connection, stream):
+            raise ViewMoved(view.name, stream, view.stream)
+
+
+def retire(connection: Connection, view: str, now: datetime) -> None:
+    """Give up the versions of a view that neither answer nor are built nor can be gone back to,
+    with their runs. Inside another transaction."""
+    v, w, p, f = tables.versions.c, tables.views.c, tables.publications.c, tables.files.c
+    row = connection.execute(select(tables.views).where(w.name == view)).one()
+    kept = select(p.version).where(p.view == view, p.dropped.is_(None))
+    needed = {row.version, row.wanted, *connection.scalars(kept)}
+    query = select(v.id, v.stream).where(v.view == view, v.retired_epoch.is_(None))
+    gone = [each for each in connection.execute(query) if each.id not in needed]
+    for each in gone:
+        values = {"retired_epoch": last_epoch(connection, each.stream)}
+        this = (v.view == view) & (v.id == each.id)
+        connection.execute(update(tables.versions).where(this).values(values))
+        runs = (f.kind == files.RUN) & (f.version == each.id) & f.removed_state.is_(None)
+        held = select(f.id).where(f.stream == each.stream, runs)
+        files.remove(connection, connection.scalars(held).all(), now)
 
 
 def _add_version(connection: Connection, view: ViewRow, now: datetime) -> None:
@@ -249,21 +333,41 @@ def _reference_id(connection: Connection, reference: ReferenceRow) -> int:
     return int(connection.execute(insertion).scalar_one())
 
 
-def _serve(connection: Connection, view: ViewRow) -> None:
+def _want(connection: Connection, view: ViewRow, epoch: int) -> None:
+    """On a stream without epochs the version answers at once; else it is built aside, unless there
+    is none yet that could answer meanwhile."""
     v = tables.views.c
     _same_case("view", view.name, connection.scalars(select(v.name)))
     this = v.name == view.name
-    if connection.execute(select(v.name).where(this)).first() is None:
+    row = connection.execute(select(tables.views).where(this)).first()
+    if row is None:
         statement = insert(tables.views).values(name=view.name, version=view.version)
         connection.execute(statement)
+        return
+    if row.version == view.version:
+        values: dict[str, str | None] = {"wanted": None}
+    elif epoch == 0 or _never_answered(connection, view.name, row.version):
+        values = {"version": view.version, "wanted": None}
     else:
-        connection.execute(update(tables.views).where(this).values(version=view.version))
+        values = {"wanted": view.version}
+    connection.execute(update(tables.views).where(this).values(values))
+
+
+def _never_answered(connection: Connection, view: str, version_id: str) -> bool:
+    """Whether the version of a view is itself one that is still built aside."""
+    v, w = tables.versions.c, tables.views.c
+    served = connection.scalar(select(w.publication).where(w.name == view))
+    query = select(v.first_epoch).where(v.view == view, v.id == version_id)
+    return served is None and connection.scalar(query) != 1
 
 
 def last_epoch(connection: Connection, stream: str) -> int:
-    """The number of a stream's last epoch; 0 before the first."""
-    e = tables.epochs.c
-    return int(connection.scalar(select(func.max(e.epoch)).where(e.stream == stream)) or 0)
+    """The number of a stream's last epoch, sealed or not; 0 before the first."""
+    e, s = tables.epochs.c, tables.sealed.c
+    last = connection.scalar(select(func.max(e.epoch)).where(e.stream == stream))
+    if last is None:
+        last = connection.scalar(select(func.max(s.until_epoch)).where(s.stream == stream))
+    return int(last or 0)
 
 
 def _references(connection: Connection) -> dict[tuple[str, str], tuple[ReferenceRow, ...]]:

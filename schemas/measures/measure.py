@@ -91,7 +91,9 @@ class Aggregate:
     """An aggregate function that views may call.
 
     `meaning` enters the version of every view that uses it, and is raised whenever the same call
-    would give another answer than before. `bound` says how far an answer may be off.
+    would give another answer than before. `bound` says how far an answer may be off. An approximate
+    one names what it estimates: `exact` stands in the place of its name and opening parenthesis,
+    and `within` is a condition over {ours} and {exact} that no right answer fails.
     """
 
     name: str
@@ -99,6 +101,8 @@ class Aggregate:
     exactness: Exactness
     bound: str
     build: Callable[[Call], Measure]
+    exact: str = ""
+    within: str = ""
 
 
 def filtered(aggregate: str, where: str | None) -> str:

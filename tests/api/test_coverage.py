@@ -117,9 +117,9 @@ def test_a_reader_keeps_its_state_while_tables_are_made_anew(
 def test_coverage_reads_back() -> None:
     tables = Tables()
     one = Coverage(
-        "A view", "v", "s", 0, 3, {"0": 5, "10": 7}, "2026-01-01T00:00:00.000Z", None, True
+        "A view", "v", "s", 0, 3, {"0": 5, "10": 7}, "2026-01-01T00:00:00.000Z", None, None
     )
-    two = Coverage("b", "w", "s", 0, 0, {}, None, "why", False)
+    two = Coverage("b", "w", "s", 0, 0, {}, None, "why", "is not ready")
     tables.apply(Change((one, two)))
     cursor = tables.cursor()
     assert coverage.read(cursor) == {"a view": one, "b": two}
@@ -134,7 +134,7 @@ def test_states_that_nobody_reads_are_let_go() -> None:
     def held(epochs: int) -> int:
         for epoch in range(epochs):
             position = {str(partition): epoch for partition in range(200)}
-            tables.apply(Change((Coverage("a", "v", "s", 0, epoch, position, None, None, True),)))
+            tables.apply(Change((Coverage("a", "v", "s", 0, epoch, position, None, None, None),)))
         cursor = tables.cursor()
         ((total,),) = cursor.execute(
             "SELECT sum(memory_usage_bytes)::BIGINT FROM duckdb_memory()"

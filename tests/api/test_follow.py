@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World
+from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World, ask, serving
 from tests.oracle import Oracle
 
 EPOCHS = 7
@@ -209,21 +209,37 @@ def test_a_segment_of_another_epoch_is_damage(world: World) -> None:
     assert "must be a segment of epoch 2 of 'hits'; got epoch 1 of 'hits'" in reason
 
 
-def test_a_view_deployed_later_says_what_it_lacks(world: World, tmp_path: Path) -> None:
+def test_a_view_deployed_later_is_being_built(world: World, tmp_path: Path) -> None:
     served = Served(world.state)
     world.epoch(rows(1, 20))
     served.catch_up()
     later = {"later": "SELECT count(*) AS hits FROM hits"}
     world.deploy(tmp_path / "again", STREAM, {**VIEWS, **later})
     served.step()
-    assert served.rows("FROM later") == [(0,)]
     world.epoch(rows(2, 20))
     again = Served(world.state)
+    why = "is being built: run `everview rebuild later`"
     for each in (served, again):
         each.catch_up()
-        assert each.rows("FROM later") == [(20,)]
-        assert each.degraded("later") == "deployed after epoch 1: events up to it are not counted"
+        assert each.degraded("later") == why
         assert each.degraded("by_key") is None
+        assert each.follower.unready(each.now) == []
+        assert each.follower.waiting() == {"later": why}
+        with serving(each) as client:
+            refused = ask(client, "FROM later")
+            assert refused.status_code == 503
+            assert f"view 'later' {why}" in refused.json()["error"]["message"]
+            assert ask(client, "FROM by_key").status_code == 200
+            assert client.get("/readyz").json() == {"ready": True, "waiting": {"later": why}}
+    world.seal()
+    world.build("later")
+    world.epoch(rows(3, 20))
+    for each in (served, again, Served(world.state)):
+        each.catch_up()
+        assert each.rows("FROM later") == [(60,)]
+        assert each.coverage("later")["cut"] == 2
+        assert each.degraded("later") is None
+        assert each.follower.waiting() == {}
 
 
 def test_a_changed_view_takes_the_place_of_the_old_one(world: World, tmp_path: Path) -> None:

@@ -115,6 +115,8 @@ def test_views(client: httpx.Client, served: Served) -> None:
         "name": "visitors",
         "stream": "hits",
         "version": served.coverage("visitors")["version"],
+        "cut": 0,
+        "publication": None,
         "columns": [{"name": "k", "type": "VARCHAR"}, {"name": "visitors", "type": "BIGINT"}],
         "keys": [{"name": "k", "type": "VARCHAR"}],
         "coverage": served.coverage("visitors"),

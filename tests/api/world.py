@@ -17,11 +17,13 @@ import pyarrow as pa
 import uvicorn
 
 from schemas import registered
+from schemas.compile import CompiledView
 from schemas.ledger import leases
+from schemas.ledger.builds import PublicationRow, rollback
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import EpochCommit, SegmentFile, commit_epoch, lease_name, progress
 from schemas.ledger.leases import Holder
-from schemas.ledger.versions import register
+from schemas.ledger.versions import folding, register
 from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
@@ -30,6 +32,7 @@ from serving.follow import Follower
 from serving.front import Front
 from serving.neighbours import LOOPBACK
 from serving.tables import Tables
+from tests.api.layers import Layers
 from tests.folding import Folding, load, records
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -63,6 +66,7 @@ class World:
         self.ledger = open_ledger(self.state, create=True)
         self.offset = 0
         self.told: dict[int, list[Row]] = {0: []}  # epoch -> all rows counted up to it
+        self.compiled: dict[str, CompiledView] = {}  # every version, by its id
         self.deploy(folder / "project", stream, views)
         self.lease = leases.take(
             self.ledger,
@@ -72,6 +76,9 @@ class World:
             timedelta(days=1),
             alive=lambda _: False,
         )
+        self.layers = Layers(self.ledger, self.root, self.name, self.lease)
+        self.layers.compiled = self.compiled
+        self.now = START
 
     def deploy(self, folder: Path, stream: str, views: Mapping[str, str]) -> None:
         definitions = [f"CREATE VIEW {name} AS {select};" for name, select in views.items()]
@@ -79,6 +86,22 @@ class World:
         self.name = self.folding.stream.name
         streams, rows = registered.rows(self.folding.project, self.root)
         register(self.ledger, streams, rows, START)
+        self.compiled |= {view.version: view for view in self.folding.views}
+
+    def tick(self) -> datetime:
+        self.now += timedelta(minutes=1)
+        return self.now
+
+    def seal(self, last: int | None = None, *, unlink: bool = False) -> None:
+        """Seal all epochs, or those up to `last`."""
+        self.layers.seal(self.tick(), last, unlink=unlink)
+
+    def build(self, view: str, **options: Any) -> PublicationRow:
+        """Build a view up to the last sealed epoch and publish it."""
+        return self.layers.build(view, self.tick(), **options)
+
+    def rollback(self, view: str, to: int | None = None) -> PublicationRow:
+        return rollback(self.ledger, view, to, self.tick())
 
     def epoch(
         self,
@@ -90,11 +113,16 @@ class World:
         stands in the segments in place of their core rows."""
         last = progress(self.ledger, self.name)
         number, instant = last.epoch + 1, START + timedelta(seconds=last.epoch + 1)
+        carried = [row for row in folding(self.ledger, self.name) if row.suspended_epoch is None]
+        self.folding.views = [self.compiled[row.version] for row in carried]
         gone = {self.folding.view(name).version: text for name, text in (suspend or {}).items()}
         self.folding.views = [each for each in self.folding.views if each.version not in gone]
-        start = self.offset
+        self.layers.records[number] = (self.folding.stream, [])
+        start, until = self.offset, self.offset + sum(len(rows) for rows in tasks)
+        ranges = (Range(0, start, until),)
         segments = tuple(
-            self._segment(number, instant, at, rows, spoil or {}) for at, rows in enumerate(tasks)
+            self._segment(number, instant, at, rows, spoil or {}, ranges)
+            for at, rows in enumerate(tasks)
         )
         commit_epoch(
             self.ledger,
@@ -105,7 +133,7 @@ class World:
                 token=self.lease.token,
                 stream_version=self.folding.stream.version,
                 topic_id="topic-id",
-                ranges=(Range(0, start, self.offset),),
+                ranges=ranges,
                 segments=segments,
                 folded=tuple(view.version for view in self.folding.views),
                 suspended=tuple(gone.items()),
@@ -122,8 +150,10 @@ class World:
         at: int,
         rows: Sequence[Row],
         spoil: Mapping[str, pa.Table],
+        ranges: tuple[Range, ...],
     ) -> SegmentFile:
         table = records([spelled(row) for row in rows], offset=self.offset)
+        self.layers.records[epoch][1].append(table)
         self.offset += len(rows)
         (folded,) = self.folding.epoch(epoch, instant, table)
         spoilt = {self.folding.view(name).version: {"core": core} for name, core in spoil.items()}
@@ -136,6 +166,7 @@ class World:
                 folded.rejects,
                 folded.ids,
                 {**folded.partials, **spoilt},
+                ranges,
             )
         )
         name = f"{epoch}-{at}-{self.lease.token}-{uuid.uuid4().hex}.zip"

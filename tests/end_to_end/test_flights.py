@@ -1,14 +1,14 @@
-"""From the broker to the answer: January's flights on real Kafka and Spark, polled as they flow.
+"""From the broker to the answer: a year of flights on real Kafka and Spark, polled as they flow.
 
-Each answer is compared with the oracle at the position that the answer itself reports. In mid-flow
-the streaming driver is killed; between two runs Spark's checkpoint is deleted.
+Late, repeated and malformed lines are among them. Meanwhile epochs are sealed and batch views are
+built and published; streaming, serving and a build are killed. Each answer is compared with the
+oracle at the position that the answer itself reports.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -24,11 +24,17 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from kafka import KafkaConsumer, TopicPartition
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 
+from infra.sending import Pace
+from schemas.ledger import builds
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import epochs_after
+from schemas.ledger.files import MASTER, REJECTS
+from schemas.ledger.sealing import sealed_ranges
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from tests.end_to_end import flights
@@ -37,8 +43,21 @@ from tests.end_to_end.flights import Lines, Truth
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 SEED = 20130101
-RATE = 1500
-WAIT = 120.0
+FAST, SLOW = 6000.0, 300.0  # flights per second: most of the year, and until all has happened
+HELD_BACK = 0.3  # of the year, so that events flow however slow the machine is
+POLL = 1 / 20  # seconds between two polls
+WAIT = 180.0
+RECOVERY = 60.0  # how long after a kill an answer may fail
+# what is asked of each view: whole where it is small
+QUERIES: Mapping[str, str] = {
+    "everything": "SELECT * FROM everything",
+    "dest_totals": "SELECT * FROM dest_totals",
+    "origin_weather": "SELECT * FROM origin_weather",
+    "carrier_day": "SELECT * FROM carrier_day WHERE carrier IN ('UA', 'OO')",
+    "carrier_hour": """SELECT carrier, airline, count(*) AS hours, sum(flights) AS flights,
+        sum(late) AS late, min(hour) AS earliest, max(worst_delay) AS worst,
+        sum(mean_delay IS NULL) AS unknown FROM carrier_hour GROUP BY ALL""",
+}
 
 
 @dataclass
@@ -82,12 +101,11 @@ class Stack:
 
 @dataclass
 class Poller(threading.Thread):
-    """Asks for one view after the other until it is stopped; keeps every answer."""
+    """Asks 20 times a second, each view for a second at a time; keeps every answer."""
 
     stack: Stack
-    views: list[str]
     answers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
-    failures: list[str] = field(default_factory=list)
+    failures: list[tuple[float, str]] = field(default_factory=list)
     stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
@@ -97,17 +115,56 @@ class Poller(threading.Thread):
         return id(self)
 
     def run(self) -> None:
+        begun = time.monotonic()
+        due = begun
         while not self.stopping.is_set():
-            for view in self.views:
-                try:
-                    self.answers.append((view, self.stack.ask(f"SELECT * FROM {view}")))
-                except OSError as error:
-                    self.failures.append(f"{view}: {error}")
-            self.stopping.wait(0.05)
+            view = list(QUERIES)[int(due - begun) % len(QUERIES)]
+            try:
+                self.answers.append((view, self.stack.ask(QUERIES[view])))
+            except OSError as error:
+                self.failures.append((time.monotonic(), f"{view}: {error}"))
+            due = max(due + POLL, time.monotonic())
+            self.stopping.wait(due - time.monotonic())
 
     def stop(self) -> None:
         self.stopping.set()
         self.join(30)
+
+
+@dataclass
+class Feeder(threading.Thread):
+    """Sends lines to a topic, most of them fast and then slowly, until it is stopped."""
+
+    servers: str
+    lines: tuple[str, ...]
+    sent: int = 0
+    stopping: threading.Event = field(default_factory=threading.Event)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def __hash__(self) -> int:
+        return id(self)
+
+    def run(self) -> None:
+        producer = KafkaProducer(bootstrap_servers=self.servers, linger_ms=5)
+        fast = int(len(self.lines) * (1 - HELD_BACK))
+        pace, most = Pace(FAST, time.monotonic()), len(self.lines) - 1000
+        while not self.stopping.is_set() and self.sent < most:
+            if self.sent == fast:
+                pace = Pace(SLOW, time.monotonic())
+            pace.wait()
+            producer.send("flights", self.lines[self.sent].encode())
+            self.sent += 1
+        producer.flush()
+        producer.close()
+
+    def stop(self) -> tuple[str, ...]:
+        """The lines that are left."""
+        assert self.is_alive(), "everything so far must happen while events flow"
+        self.stopping.set()
+        self.join(30)
+        return self.lines[self.sent :]
 
 
 @pytest.fixture
@@ -119,50 +176,43 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
         subprocess.run(made.everview("down"), capture_output=True, check=False)
 
 
-def test_every_poll_is_right_and_kills_change_nothing(stack: Stack, tmp_path: Path) -> None:
-    lines = flights.january(SEED)
-    first, second = tmp_path / "first.csv", tmp_path / "second.csv"
-    middle = len(lines.sent) * 3 // 4
-    first.write_text("\n".join([lines.header, *lines.sent[:middle]]) + "\n")
-    second.write_text("\n".join([lines.header, *lines.sent[middle:]]) + "\n")
-    views = flights.views()
-
+def test_every_poll_is_right_while_all_is_rebuilt_and_killed(stack: Stack, tmp_path: Path) -> None:
+    lines = flights.year(SEED)
     stack.up()
-    poller = Poller(stack, list(views))
+    poller = Poller(stack)
     poller.start()
-    producer = subprocess.Popen(
-        stack.everview("produce", "flights", str(first), "--rate", str(RATE)),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    feeder = Feeder(stack.status["kafka"]["bootstrap_servers"], lines.sent)
+    feeder.start()
     wait_until(lambda: sum(stack.position().values()) > 0, "the first epoch")
-    killed = kill(stack)
-    assert stack.position() != ends(stack), "the driver must die while events flow"
-    output, _ = producer.communicate(timeout=WAIT)
-    assert producer.returncode == 0, output
-    wait_until(lambda: stack.position() == ends(stack), "the first three quarters")
+
+    stack.run("rebuild", "--all")
+    streaming = kill(stack, "streaming")
+    kill_a_build(stack, "carrier_day")
+    wait_back(stack, "streaming", streaming)
+    stack.run("rebuild", "--all")
+    gone = time.monotonic()
+    serving = kill(stack, "serving")
+    stack.run("rebuild", "everything", "carrier_day", "--full")
+    wait_back(stack, "serving", serving)
+    down = gone, max([at for at, _ in poller.failures], default=gone)
+
+    rest = tmp_path / "rest.csv"
+    rest.write_text("\n".join([lines.header, *feeder.stop()]) + "\n")
+    stack.run("produce", "flights", str(rest))
+    wait_until(lambda: stack.position() == ends(stack), "the whole year")
     poller.stop()
-    assert not poller.failures
-    assert stack.look()["streaming"]["pid"] != killed
 
-    stack.run("down")
-    # the ledger is the truth: what Spark wrote down for itself may go
-    shutil.rmtree(stack.state / "spark")
-    stack.up()
-    again = Poller(stack, list(views))
-    again.start()
-    stack.run("produce", "flights", str(second))
-    wait_until(lambda: stack.position() == ends(stack), "all flights")
-    again.stop()
-    assert not again.failures
-
+    assert [each for each in poller.failures if not down[0] <= each[0] <= down[1]] == []
+    assert down[1] - down[0] < RECOVERY
     truth = read_back(stack, lines)
-    answers = poller.answers + again.answers
-    check_polls(views, truth, answers)
+    check_polls(truth, poller.answers)
     check_identities(stack, truth)
-    everything = stack.ask("SELECT flights FROM everything")["rows"]
-    assert everything == [[flights.JANUARY]]
+    assert stack.ask("SELECT flights FROM everything")["rows"] == [[flights.FLIGHTS]]
+    check_layers(stack)
+    verified = json.loads(stack.run("verify", "--json"))
+    assert {each["view"]: each["differences"] for each in verified} == {
+        view: [] for view in QUERIES
+    }
 
     pids = [
         part["pid"] for part in map(stack.status.get, ("kafka", "streaming", "serving")) if part
@@ -172,13 +222,43 @@ def test_every_poll_is_right_and_kills_change_nothing(stack: Stack, tmp_path: Pa
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
-def kill(stack: Stack) -> int:
-    """kill -9 of the streaming driver while events flow."""
-    pid: int = stack.look()["streaming"]["pid"]
-    before = stack.status["streams"]["flights"]["epoch"]
-    assert before > 0
+def kill(stack: Stack, part: str) -> int:
+    """kill -9 of a part while events flow; gives its process id."""
+    pid: int = stack.look()[part]["pid"]
+    assert stack.status["streams"]["flights"]["epoch"] > 0
     os.kill(pid, signal.SIGKILL)
     return pid
+
+
+def wait_back(stack: Stack, part: str, killed: int) -> None:
+    """Returns when all is ready again."""
+
+    def back() -> bool:
+        found = json.loads(
+            subprocess.run(
+                stack.everview("status", "--json"), capture_output=True, text=True, check=False
+            ).stdout
+        )
+        return bool(found["ready"] and found[part]["pid"] != killed)
+
+    wait_until(back, f"{part} to come back")
+    stack.look()
+
+
+def kill_a_build(stack: Stack, view: str) -> None:
+    """kill -9 of a build and all its processes in the middle of it."""
+    with open_ledger(stack.state) as ledger:
+        known = builds.publications(ledger, view)
+        process = subprocess.Popen(
+            stack.everview("rebuild", view),
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+        wait_until(lambda: bool(builds.builds_at_work(ledger, view)), "a build at work")
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait(10)
+        assert builds.publications(ledger, view) == known
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:
@@ -228,28 +308,45 @@ def read_back(stack: Stack, lines: Lines) -> Truth:
     return Truth(lines, records)
 
 
-def check_polls(
-    views: Mapping[str, str], truth: Truth, answers: list[tuple[str, dict[str, Any]]]
-) -> None:
+def check_polls(truth: Truth, answers: list[tuple[str, dict[str, Any]]]) -> None:
     """Invariant 11: every answer is right for what it says it covers, and that never goes back."""
-    expected: dict[tuple[tuple[int, int], ...], dict[str, list[tuple[object, ...]]]] = {}
-    seen: dict[str, dict[int, int]] = {}
-    compared = 0
+    expected: dict[tuple[str, tuple[tuple[int, int], ...]], list[tuple[object, ...]]] = {}
+    seen: dict[str, tuple[int, dict[int, int]]] = {}
+    cuts = set()
     for view, answer in answers:
         assert not answer["truncated"]
-        assert answer["coverage"][0]["view"] == view
-        assert answer["coverage"][0]["degraded"] is None
+        (covered,) = answer["coverage"]
+        assert covered["view"] == view
+        assert covered["degraded"] is None
         at = position(answer)
-        before = seen.get(view, {})
+        cut, before = seen.get(view, (0, {}))
         assert all(at.get(p, 0) >= offset for p, offset in before.items()), (view, before, at)
-        seen[view] = at
-        key = tuple(sorted(at.items()))
+        assert covered["cut"] >= cut
+        seen[view] = (covered["cut"], at)
+        cuts.add((view, covered["cut"]))
+        key = view, tuple(sorted(at.items()))
         if key not in expected:
-            expected[key] = truth.answers(views, at)
-        check_rows(view, at, answer, expected[key][view])
-        compared += 1
-    assert compared >= 50
-    assert len(expected) >= 5, "the polls must have seen the flow, not only its end"
+            expected[key] = truth.answer(view, QUERIES[view], at)
+        check_rows(view, at, answer, expected[key])
+    assert len(answers) >= 500
+    assert len(expected) >= 50, "the polls must have seen the flow, not only its end"
+    assert len(cuts) >= 2 * len(QUERIES), "the polls must have seen publications"
+
+
+def check_layers(stack: Stack) -> None:
+    """At least ten publications, each proven; batch and speed neither overlap nor leave a gap."""
+    handoff = stack.ask("SELECT view, gaps, doubles, cut FROM everview.handoff")["rows"]
+    assert {view: (gaps, doubles) for view, gaps, doubles, _ in handoff} == dict.fromkeys(
+        QUERIES, (0, 0)
+    )
+    assert all(cut > 0 for *_, cut in handoff)
+    published = stack.ask("SELECT publication, kind, full_build FROM everview.publications")["rows"]
+    assert len(published) == 12
+    assert {kind for _, kind, _ in published} == {"build"}
+    assert {full for *_, full in published} == {True, False}
+    proofs = stack.ask("SELECT build, verdict FROM everview.proofs")["rows"]
+    assert {build for build, _ in proofs} >= {build for build, *_ in published}
+    assert {verdict for _, verdict in proofs} == {"equal"}
 
 
 def check_rows(
@@ -290,13 +387,24 @@ def check_identities(stack: Stack, truth: Truth) -> None:
     root = DataRoot(stack.state)
     accepted: Counter[tuple[int, int]] = Counter()
     rejected: Counter[tuple[int, int]] = Counter()
+
+    def add(into: Counter[tuple[int, int]], table: pa.Table) -> None:
+        columns = table.select(["_partition", "_offset"]).to_pydict()
+        into.update(zip(columns["_partition"], columns["_offset"], strict=True))
+
     with open_ledger(stack.state) as ledger:
-        for epoch in epochs_after(ledger, "flights", 0, 1_000_000):
+        sealed = sealed_ranges(ledger, "flights")
+        for each in sealed:
+            for file in each.files:
+                if file.kind in (MASTER, REJECTS):
+                    into = accepted if file.kind == MASTER else rejected
+                    add(into, pq.read_table(root.check(file.file)))
+        for epoch in epochs_after(ledger, "flights", sealed[-1].last, 1_000_000):
             for segment in epoch.segments:
                 reader = SegmentReader(root.get(segment.file), segment.file.path)
-                for table, into in ((reader.master(), accepted), (reader.rejects(), rejected)):
-                    places = table.select(["_partition", "_offset"]).to_pylist()
-                    into.update((row["_partition"], row["_offset"]) for row in places)
+                add(accepted, reader.master())
+                add(rejected, reader.rejects())
+    assert len(sealed) > 1
     assert set(accepted) == {place for place, row in truth.rows.items() if row is not None}
     assert set(rejected) == {place for place, row in truth.rows.items() if row is None}
     assert set((accepted + rejected).values()) == {1}

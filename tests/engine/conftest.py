@@ -14,6 +14,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
 
@@ -23,7 +24,9 @@ from schemas import project, registered
 from schemas.engine import connect
 from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.epochs import CommittedEpoch, epochs_after, lease_name
+from schemas.ledger.files import MASTER, RUN
 from schemas.ledger.leases import leases
+from schemas.ledger.sealing import sealed_ranges
 from schemas.ledger.versions import register
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
@@ -140,7 +143,9 @@ class Stack:
         environment: Mapping[str, str] | None = None,
     ) -> Driver:
         command = [*launcher, "--state", str(self.state), "--bootstrap-servers", self.servers]
-        command += ["--verbose", *options]
+        # segments stay segments, and epochs rows of their own, unless a test is about sealing
+        unsealed = [] if "--seal-every" in options else ["--seal-every", "0"]
+        command += ["--verbose", *unsealed, *options]
         own = dict(os.environ) if environment is None else dict(environment)
         own.setdefault("PYTHONPATH", str(ROOT))
         if failpoints:
@@ -175,19 +180,31 @@ class Stack:
         files = [each.file for epoch in self.epochs(stream) for each in epoch.segments]
         return [SegmentReader(root.get(file), file.path) for file in files]
 
+    def sealed(self, stream: str, kind: str, version: str | None = None) -> list[pa.Table]:
+        """The core rows of every sealed file of a kind, in order."""
+        root = DataRoot(self.state)
+        with self.ledger() as ledger:
+            files = [file for each in sealed_ranges(ledger, stream) for file in each.files]
+        core = [each for each in files if each.table in (None, "core")]
+        chosen = [each.file for each in core if (each.kind, each.version) == (kind, version)]
+        return [pq.read_table(root.check(file)).replace_schema_metadata() for file in chosen]
+
     def rows(self, stream: str) -> list[dict[str, object]]:
-        """The master, in commit order."""
-        return [row for each in self.segments(stream) for row in each.master().to_pylist()]
+        """The master, sealed or not, in commit order."""
+        tables = self.sealed(stream, MASTER)
+        tables += [each.master() for each in self.segments(stream)]
+        return [row for each in tables for row in each.to_pylist()]
 
     def rejects(self, stream: str) -> list[dict[str, object]]:
         return [row for each in self.segments(stream) for row in each.rejects().to_pylist()]
 
     def answer(self, stream: str, view: str) -> list[dict[str, object]]:
-        """The rows of a view without wide measures, merged from every segment's partials."""
+        """The rows of a view without wide measures, merged from every run and segment."""
         with self.ledger() as ledger:
-            views = registered.plans(ledger)[stream].views
+            views = registered.plan(ledger, stream).views
         (found,) = (each for each in views if each.name == view)
-        parts = [each.partials(found.version)["core"] for each in self.segments(stream)]
+        parts = self.sealed(stream, RUN, found.version)
+        parts += [each.partials(found.version)["core"] for each in self.segments(stream)]
         engine = connect()
         engine.register("parts", pa.concat_tables(parts))
         rows: list[dict[str, object]] = engine.arrow(

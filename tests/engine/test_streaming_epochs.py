@@ -27,15 +27,17 @@ from schemas.errors import (
 from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.epochs import CommittedEpoch, epochs_after, lease_name, progress
 from schemas.ledger.leases import take
+from schemas.ledger.process import is_running, this_process
 from schemas.ledger.versions import register, set_topic, views
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from streaming import task as task_module
-from streaming.driver import is_running, this_process
 from streaming.epoch import Enough, EpochWriter, Leaving, check_written
+from streaming.sealer import Sealer
 from streaming.settings import Settings
 from streaming.task import FoldTask, TaskReport
 from streaming.topics import TopicFacts, Topics
+from tests.engine.yard import Direct
 
 STREAM = """CREATE STREAM orders (id BIGINT PRIMARY KEY, price INTEGER)
 WITH (topic = 'orders', format = 'json');
@@ -210,6 +212,22 @@ def test_ranges_counts_and_instant_of_an_epoch(bench: Bench, now: datetime) -> N
     assert bench.writer.progress == progress(bench.ledger, "orders")
 
 
+def test_10_a_view_of_another_release_is_suspended_and_the_stream_goes_on(bench: Bench) -> None:
+    (row,) = views(bench.ledger)
+    definition = row.definition.replace(f"VIEW {row.name}", "VIEW other")
+    other = replace(row, name="other", version="of another release", definition=definition)
+    register(bench.ledger, [], [other], datetime(2026, 1, 1, tzinfo=UTC))
+
+    bench.epoch([[(0, 0, order(1))]], {0: 1})
+    bench.epoch([[(0, 1, order(2))]], {0: 2})
+
+    assert [each.folded for each in bench.epochs()] == [{row.version}] * 2
+    found = {each.name: each for each in views(bench.ledger)}
+    assert found["other"].suspended_epoch == 1
+    assert "use the release that registered it" in str(found["other"].suspended_message)
+    assert found[row.name].suspended_epoch is None
+
+
 def test_nothing_moved_is_no_epoch_and_moved_without_rows_is_one(bench: Bench) -> None:
     bench.epoch([[]], {0: 0, 1: 0})
     assert bench.epochs() == []
@@ -292,11 +310,69 @@ def test_a_repeat_that_lands_on_an_emptier_worker_is_repeated(
         bench.epoch([[(0, n, order(n))]], {0: n + 1, 1: 0})
     frame = bench.epoch([[(0, 20, order(0)), (0, 21, order(20))]], {0: 22, 1: 0})
 
-    assert [task.ids[0].epoch for task in frame.calls] == [18, 10, 1]
+    assert [task.ids[0].first for task in frame.calls] == [18, 10, 1]
     assert [task.ids_whole for task in frame.calls] == [False, False, True]
     last = bench.epochs()[-1]
     assert (last.accepted, last.duplicates) == (2, 1)
     assert [row["id"] for row in bench.master() if not row["_duplicate"]] == list(range(21))
+
+
+def seal(bench: Bench, epochs: int) -> None:
+    """Everything, that many epochs at a time; the segments are gone when this returns."""
+    bench.clock[0] += timedelta(minutes=2)
+    settings = replace(
+        bench.writer.settings, seal_epochs=epochs, merge_fanout=2, keep_removed=timedelta(0)
+    )
+    sealer = Sealer(
+        settings=settings,
+        ledger=bench.ledger,
+        root=bench.writer.root,
+        stream="orders",
+        token=bench.writer.token,
+        now=lambda: bench.clock[0],
+        run=Direct(),
+        moved=bench.writer.moved,
+        fatal=lambda _: None,
+        done=lambda: None,
+    )
+    sealer.step()
+    bench.clock[0] += timedelta(seconds=1)
+    settings = replace(settings, seal_every=timedelta(days=1))
+    sealer._tidy_at = 0.0
+    sealer.step()
+    assert list((bench.state / "segments" / "orders").iterdir()) == []
+
+
+def test_ids_of_sealed_epochs_reach_every_worker(
+    bench: Bench, new_worker: Callable[[], None]
+) -> None:
+    for n in range(6):
+        bench.epoch([[(0, n, order(n))]], {0: n + 1, 1: 0})
+    seal(bench, 3)
+    frames = [bench.epoch([[(0, 6, order(0)), (0, 7, order(6))]], {0: 8, 1: 0})]
+    new_worker()
+    frames += [bench.epoch([[(0, 8, order(1)), (0, 9, order(6))]], {0: 10, 1: 0})]
+    bench.begin()
+    new_worker()
+    frames += [bench.epoch([[(0, 10, order(6)), (0, 11, order(5))]], {0: 12, 1: 0})]
+    told = [[(each.first, each.last) for each in frame.calls[-1].ids] for frame in frames]
+    assert told == [[(1, 6)], [(1, 6), (7, 7)], [(1, 6), (7, 7), (8, 8)]]
+    assert [len(frame.calls) for frame in frames] == [1, 1, 1]
+    assert [each.duplicates for each in bench.epochs()] == [1, 2, 2]
+
+
+def test_a_worker_that_stopped_inside_a_sealed_range_takes_all_of_it(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workers(monkeypatch, ["a"] * 2 + ["b"] * 6 + ["a"] * 2 + ["empty"])
+    for n in range(8):
+        bench.epoch([[(0, n, order(n))]], {0: n + 1, 1: 0})
+    seal(bench, 8)
+    for n in range(3):
+        records: list[Record] = [(0, 8 + 2 * n, order(n)), (0, 9 + 2 * n, order(7 - n))]
+        frame = bench.epoch([records], {0: 10 + 2 * n, 1: 0})
+        assert len(frame.calls) == 1
+        assert [row.duplicates for row in bench.epochs()] == [2] * (n + 1)
 
 
 def test_an_epoch_whose_workers_lack_ids_for_ever_is_left(
@@ -340,7 +416,7 @@ def test_a_worker_jumps_over_epochs_that_are_too_old(
         bench.epoch([[(0, number, order(number))]], {0: number + 1, 1: 0})
     new_worker()
     frame = bench.epoch([[(0, 12, order(0)), (0, 13, order(6))]], {0: 14, 1: 0})
-    assert [[each.epoch for each in task.ids] for task in frame.calls] == [
+    assert [[each.last for each in task.ids] for task in frame.calls] == [
         [10, 11, 12],
         [7, 8, 9, 10, 11, 12],
     ]

@@ -11,14 +11,13 @@ from pathlib import Path
 import pytest
 
 from schemas.errors import BadUse, OffsetsGone, RangeInvalid, RecordsOutsideRange
+from schemas.ledger.process import is_running, this_process
 from schemas.position import Position, Range
-from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from streaming import run, source
-from streaming.driver import is_running, this_process
 from streaming.epoch import Enough, check_offsets, merge_suspended
 from streaming.flow import fresh_checkpoint, next_most, one_line
-from streaming.orphans import remove_orphans, token_of
+from streaming.orphans import remove_unnamed, token_of
 from streaming.report import Report, StreamReport
 from streaming.session import levers
 from streaming.settings import Settings
@@ -86,12 +85,14 @@ def test_only_older_unnamed_segments_are_orphans(tmp_path: Path) -> None:
     segments = ("1-0-1-a.zip", "2-0-1-b.zip", "2-0-2-c.zip")
     for name in (*segments, "notes.txt", ".x.part", "a-b-c-d.zip"):
         (folder / name).touch()
-    gone = remove_orphans(DataRoot(tmp_path), "s", 2, lambda: ["segments/s/1-0-1-a.zip"])
+    gone = remove_unnamed([folder], 2, lambda: ["segments/s/1-0-1-a.zip"])
     assert gone == ["2-0-1-b.zip"]
     assert not (folder / "2-0-1-b.zip").exists()
     assert len(list(folder.iterdir())) == 5
-    assert remove_orphans(DataRoot(tmp_path), "other", 2, list) == []
+    assert remove_unnamed([tmp_path / "segments" / "other"], 2, list) == []
     assert token_of("12-3-45-0f.zip") == 45
+    assert token_of("1-99-7-0f.parquet") == token_of(".1-99-7-0f.parquet.ab.part") == 7
+    assert token_of("1-99-7-0f.txt") is None
 
 
 def test_unfinished_segments_of_older_tokens_go_without_a_question(tmp_path: Path) -> None:
@@ -103,7 +104,7 @@ def test_unfinished_segments_of_older_tokens_go_without_a_question(tmp_path: Pat
     def named() -> list[str]:
         raise AssertionError
 
-    assert remove_orphans(DataRoot(tmp_path), "s", 2, named) == [".1-0-1-a.zip.0f.part"]
+    assert remove_unnamed([folder], 2, named) == [".1-0-1-a.zip.0f.part"]
     assert len(list(folder.iterdir())) == 3
 
 
@@ -132,13 +133,21 @@ def test_a_checkpoint_is_fresh(tmp_path: Path) -> None:
 
 def test_the_report_is_replaced_whole(tmp_path: Path, now: datetime) -> None:
     file = tmp_path / "run" / "streaming.json"
-    streams = {"s": StreamReport(3, {"0": 12}, None)}
+    streams = {"s": StreamReport(3, {"0": 12}, None, 2, "no space")}
     Report("running", now, streams).write(file)
     Report("failed", now, streams, "why").write(file)
     found = json.loads(file.read_text(encoding="utf-8"))
     assert found["pid"] == os.getpid()
     assert (found["state"], found["error"]) == ("failed", "why")
-    assert found["streams"] == {"s": {"epoch": 3, "position": {"0": 12}, "error": None}}
+    assert found["streams"] == {
+        "s": {
+            "epoch": 3,
+            "position": {"0": 12},
+            "error": None,
+            "sealed": 2,
+            "sealing_error": "no space",
+        }
+    }
     assert [each.name for each in file.parent.iterdir()] == ["streaming.json"]
 
 
@@ -173,6 +182,8 @@ def test_only_the_connectors_own_jars_are_taken(tmp_path: Path) -> None:
         ["--state", "s"],
         ["--state", "s", "--bootstrap-servers", "h:1", "--max-events-per-epoch", "0"],
         ["--state", "s", "--bootstrap-servers", "h:1", "--jars", "/nowhere/at/all"],
+        ["--state", "s", "--bootstrap-servers", "h:1", "--seal-every", "-1"],
+        ["--state", "s", "--bootstrap-servers", "h:1", "--keep-removed", "inf"],
     ],
 )
 def test_bad_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
@@ -182,3 +193,5 @@ def test_bad_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str
     assert "error" in capsys.readouterr().err
     with pytest.raises(BadUse):
         Settings(Path("s"), "h:1", max_events_per_epoch=0)
+    with pytest.raises(BadUse):
+        Settings(Path("s"), "h:1", merge_fanout=1)

@@ -12,9 +12,10 @@ from infra import jars
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import EpochCommit, commit_epoch, lease_name
 from schemas.ledger.leases import leases, release, take
+from schemas.ledger.process import is_running, this_process
+from schemas.ledger.sealing import request_seal
 from schemas.ledger.versions import streams, views
 from schemas.position import Range
-from streaming.driver import is_running, this_process
 from tests.engine.conftest import Stack, wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]
@@ -52,7 +53,7 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
     admin.delete_records({TopicPartition(stack.topic("behind"), 1): 25})
     connector = ("--jars", str(jars.connector_jars()[0].parent))
 
-    driver = stack.start(*connector)
+    driver = stack.start(*connector, "--seal-every", "3600")
     wait_until(lambda: stack.is_held("steady"), "the lease")
     second = stack.start(*connector)
     code, log = second.end()
@@ -79,6 +80,15 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
     wait_until(lambda: driver.stream("steady").get("position", {}) != {}, "a position")
     wait_until(lambda: len(stack.rows("steady")) == 110, "the new events of steady")
     admin.close()
+
+    # sealed on request, that of a stream which cannot go on too
+    with stack.ledger() as ledger:
+        wanted = {name: request_seal(ledger, name) for name in ("steady", "behind")}
+    for name, epoch in wanted.items():
+        wait_until(lambda n=name, e=epoch: driver.stream(n).get("sealed") == e, "sealing")  # type: ignore[misc]
+        assert driver.stream(name)["sealing_error"] is None
+        assert stack.epochs(name) == []
+    assert len(stack.rows("steady")) == 110
 
     begun = time.monotonic()
     code, log = driver.stop()

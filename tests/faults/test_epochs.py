@@ -40,6 +40,7 @@ from tests.faults.committer import (
     FLIGHTS,
     FOLDED,
     NOW,
+    STREAM,
     TOPIC_ID,
     TTL,
     commit_some,
@@ -78,6 +79,8 @@ def test_2a_an_epoch_is_committed_with_all_that_belongs_to_it(ledger: Ledger) ->
             duplicates=2,
             rejected=2,
             position=Position({0: 10, 1: 10}),
+            stream_version=STREAM.version,
+            topic_id=TOPIC_ID,
         )
     ]
     after = progress(ledger, FLIGHTS)

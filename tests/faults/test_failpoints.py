@@ -96,7 +96,7 @@ def test_what_nobody_understands_is_refused(text: str) -> None:
 
 def test_the_failpoints_in_the_code_are_the_known_moments() -> None:
     root = Path(failpoints.__file__).parents[1]
-    parts = ["schemas", "streaming", "serving", "infra"]
+    parts = ["schemas", "streaming", "batch", "serving", "infra"]
     sources = [file for part in parts for file in (root / part).rglob("*.py")]
     found = {
         name

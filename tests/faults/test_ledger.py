@@ -13,7 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
-from sqlalchemy import insert, select
+from sqlalchemy import insert, inspect, select
 
 from schemas.errors import (
     DamagedFile,
@@ -36,6 +36,7 @@ from tests.faults.committer import (
     commit_some,
     deploy,
     hold,
+    rows,
 )
 
 ROOT = Path(__file__).parents[2]
@@ -289,3 +290,39 @@ def test_every_column_has_its_sentence() -> None:
     columns = [i for i, line in enumerate(source) if line.strip().startswith("Column(")]
     assert len(columns) == sum(len(table.columns) for table in tables.metadata.sorted_tables)
     assert all(source[i - 1].strip().startswith("# ") for i in columns)
+
+
+def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
+    """Form 1 knew no sealing and no builds."""
+    with open_ledger(state, create=True) as ledger:
+        deploy(ledger)
+        commit_some(ledger, 3, hold(ledger).token)
+        before = rows(ledger)
+        whole = columns(ledger)
+    with sqlite3.connect(state / "ledger.db") as old:
+        for index in ("files_of_build", "files_removed"):
+            old.execute(f"DROP INDEX {index}")
+        for table in ("moves", "publications", "proofs", "builds", "seal_requests", "sealed"):
+            old.execute(f"DROP TABLE {table}")
+        for table, column in (
+            *(("files", name) for name in ("removed", "version", "partials", "build")),
+            *(("views", name) for name in ("wanted", "publication")),
+        ):
+            old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        old.execute("DELETE FROM migrations WHERE number > 1")
+    old.close()
+
+    with open_ledger(state) as ledger:
+        assert rows(ledger) == before
+        assert columns(ledger) == whole
+        commit_some(ledger, 1, hold(ledger).token)
+
+
+def columns(ledger: Ledger) -> dict[str, set[str]]:
+    with ledger.read() as connection:
+        found = inspect(connection)
+        return {
+            table: {column["name"] for column in found.get_columns(table)}
+            | {str(index["name"]) for index in found.get_indexes(table)}
+            for table in found.get_table_names()
+        }

@@ -8,6 +8,7 @@ import pickle
 import random
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -178,3 +179,43 @@ def test_5a_killed_at_any_operation_a_visible_file_is_whole(tmp_path: Path) -> N
         died += 1
     assert code == 0
     assert died >= 4  # folders, content, link, hidden name
+
+
+def writer(data: bytes) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        path.write_bytes(data)
+
+    return write
+
+
+def test_5_a_file_that_is_written_in_place_is_measured_from_the_disk(root: DataRoot) -> None:
+    file = root.write("runs/flights", "a.parquet", writer(DATA))
+    assert file == StoredFile.of("runs/flights/a.parquet", DATA)
+    assert root.check(file).read_bytes() == DATA
+    with pytest.raises(FileTaken):
+        root.write("runs/flights", "a.parquet", writer(b"other"))
+    assert root.check(file).read_bytes() == DATA
+
+
+def test_5_a_writer_that_fails_leaves_nothing(root: DataRoot, state: Path) -> None:
+    def full(path: Path) -> None:
+        path.write_bytes(DATA[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        root.write("runs/flights", "a.parquet", full)
+    assert list((state / "runs/flights").iterdir()) == []
+
+
+@pytest.mark.parametrize("at", [0, len(DATA) // 2, len(DATA) - 1])
+def test_5_a_flipped_bit_is_found_by_a_check(root: DataRoot, state: Path, at: int) -> None:
+    file = root.put("master", "a", DATA)
+    changed = bytearray(DATA)
+    changed[at] ^= 1
+    (state / file.path).write_bytes(changed)
+    with pytest.raises(DamagedFile, match="master/a"):
+        root.check(file)
+    root.remove(file.path)
+    root.remove(file.path)
+    with pytest.raises(DamagedFile, match="no file"):
+        root.check(file)

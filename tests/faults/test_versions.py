@@ -11,8 +11,8 @@ from schemas.errors import (
     NameTaken,
     StreamUnknown,
     TopicRecreated,
-    VersionRetired,
     VersionsDiffer,
+    ViewMoved,
 )
 from schemas.ledger import versions
 from schemas.ledger.connect import Ledger
@@ -65,7 +65,7 @@ def test_a_view_of_a_stream_that_is_not_there_is_refused_whole(ledger: Ledger) -
     assert rows(ledger) == before
 
 
-def test_a_changed_view_is_folded_in_its_new_version_only(ledger: Ledger) -> None:
+def test_a_changed_view_is_folded_in_both_versions_until_it_is_built(ledger: Ledger) -> None:
     token = hold(ledger).token
     commit_some(ledger, 1, token)
     changed = replace(VIEWS[0], version="v5")
@@ -74,25 +74,58 @@ def test_a_changed_view_is_folded_in_its_new_version_only(ledger: Ledger) -> Non
 
     with pytest.raises(VersionsDiffer) as caught:
         commit_some(ledger, 1, token)
-    assert caught.value.registered == ("v2", "v5")
+    assert caught.value.registered == ("v1", "v2", "v5")
     commit = next_epoch(progress(ledger, FLIGHTS), token)
+    commit_epoch(ledger, replace(commit, folded=("v1", "v2", "v5")))
+    served, other = versions.views(ledger)
+    assert (served.version, served.wanted, served.first_epoch) == ("v1", "v5", 1)
+    assert other.version == "v2"
+    built = versions.version(ledger, "carrier_hour", "v5")
+    assert built.first_epoch == 2
+    assert built.being_built(2)
+    assert not served.being_built(2)
+
+
+def test_on_a_stream_without_epochs_a_changed_view_answers_at_once(ledger: Ledger) -> None:
+    versions.register(ledger, [STREAM], [replace(VIEWS[0], version="v5")], NOW)
+    commit = next_epoch(progress(ledger, FLIGHTS), hold(ledger).token)
     commit_epoch(ledger, replace(commit, folded=("v2", "v5")))
     assert [view.version for view in versions.views(ledger)] == ["v5", "v2"]
 
 
-def test_a_version_comes_back_only_if_no_epoch_was_missed(ledger: Ledger) -> None:
+def test_a_view_that_is_new_on_epochs_is_being_built(ledger: Ledger) -> None:
+    token = hold(ledger).token
+    commit_some(ledger, 1, token)
+    late = ViewRow("late", "v7", FLIGHTS, "CREATE VIEW late ...")
+    versions.register(ledger, [], [late], NOW)
+    (found,) = (view for view in versions.views(ledger) if view.name == "late")
+    assert found.being_built(1)
+
+    # another definition of what was never built takes its place at once
+    versions.register(ledger, [], [replace(late, version="v8")], NOW)
+    commit = next_epoch(progress(ledger, FLIGHTS), token)
+    commit_epoch(ledger, replace(commit, folded=("v1", "v2", "v8")))
+    (found,) = (view for view in versions.views(ledger) if view.name == "late")
+    assert (found.version, found.first_epoch, found.being_built(2)) == ("v8", 2, True)
+
+
+def test_a_version_that_missed_epochs_begins_anew(ledger: Ledger) -> None:
     token = hold(ledger).token
     commit_some(ledger, 1, token)
     old, new = VIEWS[0], replace(VIEWS[0], version="v5")
-    versions.register(ledger, [], [new], NOW)
-    versions.register(ledger, [], [old], NOW)
-    commit_some(ledger, 1, token)
-    versions.register(ledger, [], [new], NOW)
-    commit = next_epoch(progress(ledger, FLIGHTS), token)
-    commit_epoch(ledger, replace(commit, folded=("v5", "v2")))
 
-    with pytest.raises(VersionRetired, match=r"'v1' of view 'carrier_hour' .* epochs 3\.\.3"):
-        versions.register(ledger, [], [old], NOW)
+    def commit(*folded: str) -> None:
+        following = next_epoch(progress(ledger, FLIGHTS), token)
+        commit_epoch(ledger, replace(following, folded=folded))
+
+    versions.register(ledger, [], [new], NOW)
+    commit("v1", "v2", "v5")
+    versions.register(ledger, [], [old], NOW)  # taken back: v5 retires
+    commit("v1", "v2")
+    versions.register(ledger, [], [new], NOW)
+    assert versions.version(ledger, "carrier_hour", "v5").first_epoch is None
+    commit("v1", "v2", "v5")
+    assert versions.version(ledger, "carrier_hour", "v5").first_epoch == 4
 
 
 def test_two_views_may_share_a_version(ledger: Ledger) -> None:
@@ -149,6 +182,17 @@ def test_a_topic_that_changes_after_an_epoch_keeps_its_id(ledger: Ledger) -> Non
     versions.register(ledger, [replace(STREAM, topic="other")], [], NOW)
     with pytest.raises(TopicRecreated):
         versions.set_topic(ledger, FLIGHTS, "second")
+
+
+def test_a_view_stays_over_its_stream(ledger: Ledger) -> None:
+    trains = StreamRow("trains", "t", "s2", "CREATE STREAM trains ...")
+    moved = replace(VIEWS[0], version="v5", stream="trains")
+    versions.register(ledger, [trains], [], NOW)
+    commit_some(ledger, 1, hold(ledger).token)
+    before = rows(ledger)
+    with pytest.raises(ViewMoved, match=r"stay over stream 'flights'.* got 'trains'"):
+        versions.register(ledger, [], [moved], NOW)
+    assert rows(ledger) == before
 
 
 def test_names_that_differ_by_case_are_one_name(ledger: Ledger) -> None:

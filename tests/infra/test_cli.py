@@ -65,7 +65,7 @@ def test_an_unknown_verb_lists_what_there_is(capsys: pytest.CaptureFixture[str])
 
     said = capsys.readouterr().err
     assert code == 2
-    assert said.startswith("verb must be one of up, down, status, check, deploy, produce, sql;")
+    assert said.startswith("verb must be one of up, down, status, check, deploy, produce, sql, ")
     assert "did you mean 'check'?" in said
 
 
@@ -143,7 +143,7 @@ def test_deploy_changes_what_has_no_history(
     assert capsys.readouterr().out.startswith("view pages: changed\n")
 
 
-def test_deploy_refuses_what_needs_history(
+def test_deploy_builds_aside_what_has_history(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cli.main(["deploy"])
@@ -152,11 +152,32 @@ def test_deploy_refuses_what_needs_history(
     (project / "clicks.sql").write_text(STREAM + VIEW.replace("sum(ms)", "max(ms)") + more)
     capsys.readouterr()
 
+    assert cli.main(["deploy"]) == 0
+
+    said = capsys.readouterr().out
+    assert (
+        "view pages: changed\n    `everview rebuild pages` builds its history of 1 epochs" in said
+    )
+    assert "until then the version before it answers" in said
+    assert "view more: new\n    `everview rebuild more` builds its history" in said
+    assert "until then it does not answer" in said
+    capsys.readouterr()
+    assert cli.main(["deploy"]) == 0
+    assert capsys.readouterr().out == "nothing differs from what is registered\n"
+
+
+def test_deploy_refuses_a_changed_stream_with_history(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["deploy"])
+    commit_an_epoch(project / ".everview")
+    (project / "clicks.sql").write_text(STREAM.replace("ms ", "more INTEGER, ms ") + VIEW)
+    capsys.readouterr()
+
     assert cli.main(["deploy"]) == 2
 
     said = capsys.readouterr().err
-    assert "view pages: changed: stream 'clicks' has 1 epochs already" in said
-    assert "view more: new: stream 'clicks' has 1 epochs already" in said
+    assert "stream clicks: changed: stream 'clicks' has 1 epochs already" in said
     assert said.endswith("Nothing was registered\n")
     assert cli.main(["deploy", "--plan"]) == 1
 

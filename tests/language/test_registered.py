@@ -32,7 +32,23 @@ def test_trouble_with_another_stream_is_none_of_a_plan(tmp_path: Path) -> None:
         assert (found.stream.name, [view.name for view in found.views]) == ("s", ["v"])
         with pytest.raises(VersionOfAnotherRelease):
             registered.plan(ledger, "t")
-        with pytest.raises(VersionOfAnotherRelease):
-            registered.plans(ledger)
         with pytest.raises(KeyError):
             registered.plan(ledger, "u")
+
+
+def test_10_a_view_of_another_release_is_lost_alone(tmp_path: Path) -> None:
+    loaded = load(
+        tmp_path / "definitions",
+        "CREATE STREAM s (k VARCHAR) WITH (topic = 's');",
+        "CREATE VIEW v AS SELECT count(*) AS c FROM s;",
+        "CREATE VIEW w AS SELECT max(k) AS m FROM s;",
+    )
+    with open_ledger(tmp_path / "state", create=True) as ledger:
+        streams, views = registered.rows(loaded, DataRoot(tmp_path / "state"))
+        other = [replace(row, version="other") if row.name == "v" else row for row in views]
+        register(ledger, streams, other, START)
+        found = registered.plan(ledger, "s")
+    assert [view.name for view in found.views] == ["w"]
+    ((version, why),) = found.lost
+    assert version == "other"
+    assert "view 'v' must have version other, as registered" in why

@@ -1,0 +1,300 @@
+"""The comparison that allows a publication, without Spark.
+
+(a) The new batch view is what the base and the runs since come to, partial by partial. Neither was
+    made from the master by this build, so a fault of it shows.
+(b) The presented rows are those of V's own SELECT over the master: over all of it for a full build,
+    where the runs have a hole and where it is small enough; else over what is new, against the
+    runs alone.
+
+Where (a) finds a difference, everything is counted anew from the master. If that agrees with the
+build, the runs or the old batch view were wrong and the build is their repair; else it is refused,
+as it is where (b) alone finds one.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from batch import compare, recount, stages
+from batch.compare import Comparison, Difference
+from batch.stages import CORE
+from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
+from schemas.engine import Engine
+from schemas.ledger.builds import Build, BuildInputs
+from schemas.ledger.files import BATCH, FINISHED, DataFile
+from schemas.storage import DataRoot
+
+Verdict = Literal["equal", "repair", "refused"]
+
+EXACT = "$exact"
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found; `evidence` is what the ledger keeps."""
+
+    verdict: Verdict
+    evidence: Mapping[str, Any]
+    differences: tuple[Difference, ...]
+
+    @property
+    def words(self) -> str:
+        """In one line."""
+        told = self.evidence
+        parts, answer, master = told["partials"], told["answer"], told["master"]
+        count = sum(each["built"] for each in parts)
+        first = f"{_many(count, 'partial')} against base and runs" if parts else "no whole runs"
+        second = f"{_many(answer['built'], 'row')} against the view's own SELECT over "
+        second += f"{master['rows_read']:,} of {master['rows']:,} events"
+        last = f"; {told['different']:,} differ" if told["different"] else ""
+        return f"{self.verdict}: {first}; {second}{last}"
+
+
+def line(difference: Difference) -> str:
+    """A difference as a line for a terminal."""
+    listed = difference.group.items()
+    group = ", ".join(f"{key} = {_quoted(value)}" for key, value in listed)
+    told = f"{difference.table}, group ({group})"
+    told += f", column {difference.column!r}" if difference.column else ""
+    told += f": built {_shown(difference.built)}, expected {_shown(difference.expected)}"
+    if difference.recounted is not None:
+        told += f", recounted {difference.recounted}"
+    return told
+
+
+def prove(
+    root: DataRoot,
+    stream: CompiledStream,
+    view: CompiledView,
+    build: Build,
+    inputs: BuildInputs,
+    files: Sequence[DataFile],
+    *,
+    memory: str,
+    threads: int,
+    proof_rows: int,
+    temp: Path | None = None,
+) -> Proof:
+    """Compare the files of a build that is built."""
+    begun = time.monotonic()
+    with stages.working(memory, threads, temp) as engine:
+        stages.load_references(engine, root, view.references)
+        work = _Work(engine, root, stream, view, build, inputs, files)
+        proof = work.prove(proof_rows)
+    evidence = {**proof.evidence, "seconds": round(time.monotonic() - begun, 3)}
+    return replace(proof, evidence=evidence)
+
+
+class _Work:
+    """One proof at work in one engine."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        root: DataRoot,
+        stream: CompiledStream,
+        view: CompiledView,
+        build: Build,
+        inputs: BuildInputs,
+        files: Sequence[DataFile],
+    ) -> None:
+        self.engine, self.root, self.stream, self.view = engine, root, stream, view
+        self.build, self.inputs, self.files = build, inputs, files
+        self.total = sum(each.rows for each in inputs.whole_master)
+        self.checked: dict[str, Path] = {}  # files whose sha256 was looked at
+        self.built = {table.name: self._built(table) for table in view.tables}
+
+    def prove(self, proof_rows: int) -> Proof:
+        whole = self.build.full or not self.inputs.runs_whole or self.total <= proof_rows
+        tables = self.view.tables if self.inputs.runs_whole else ()
+        found = [compare.partials(self.engine, table, *self._partials(table)) for table in tables]
+        answer = self._whole() if whole else self._delta()
+        finished = self._finished()
+        recounted: list[Comparison] = []
+        verdict: Verdict = "equal"
+        if any(each.different for each in found):
+            recounted = self._recounted(answer if whole else self._whole())
+            wrong = any(each.different for each in [*recounted, finished])
+            verdict = "refused" if wrong else "repair"
+        elif answer.different or finished.different:
+            verdict = "refused"
+        shown = [each for one in (answer, finished) for each in one.differences]
+        shown = shown[: compare.MOST // 2]  # half of them in the words of the view
+        told = [*shown, *self._with_recount(each for one in found for each in one.differences)]
+        told = told[: compare.MOST]
+        read = whole or bool(recounted)
+        rows_read = self.total if read else sum(each.rows for each in self.inputs.master)
+        evidence = {
+            "build": self.build.id,
+            "epochs": [1, self.build.cut],
+            "partials": [each.json() for each in found],
+            "partials_skipped": None if self.inputs.runs_whole else "the runs have a hole",
+            "answer": {
+                **answer.json(),
+                "scope": "whole" if whole else "delta",
+                "epochs": [1 if whole else self.build.base_cut + 1, self.build.cut],
+            },
+            "finished": finished.json(),
+            "recount": [each.json() for each in recounted],
+            "master": {
+                "rows": self.total,
+                "rows_read": rows_read,
+                "share": rows_read / self.total if self.total else 1.0,
+            },
+            "not_compared": compare.not_compared(self.view),
+            "different": sum(each.different for each in (*found, answer, finished)),
+            "differences": [each.json() for each in told],
+            "seed": None,  # nothing is sampled
+        }
+        return Proof(verdict, evidence, tuple(told))
+
+    # ---- (a)
+
+    def _partials(self, table: PartialTable) -> tuple[str, str]:
+        """The built partials, and the merge of base and runs."""
+        held = (self.inputs.base_batch, self.inputs.runs)
+        files = [each for listed in held for each in listed if each.table == table.name]
+        expected = table.merge(f"({self._read(table, files)})")
+        return self.built[table.name], self._kept(f"$expected_{table.name}", expected)
+
+    def _with_recount(self, differences: Iterable[Difference]) -> list[Difference]:
+        """With what the recount says of each."""
+        told = []
+        for each in differences:
+            table = next(t for t in self.view.tables if t.name == each.table)
+            told.append(replace(each, recounted=self._recounted_value(table, each)))
+        return told
+
+    def _recounted_value(self, table: PartialTable, difference: Difference) -> str:
+        keys = [
+            f"{sql.name(key)}::VARCHAR IS NOT DISTINCT FROM "
+            f"{'NULL' if value is None else sql.text(value)}"
+            for key, value in difference.group.items()
+        ]
+        names = [difference.column] if difference.column else [n for n, _, _ in table.values]
+        shown = ", ".join(f"{sql.name(name)}::VARCHAR" for name in names)
+        relation = sql.name(f"$anew_{table.name}")
+        query = f"SELECT {shown} FROM {relation} WHERE {' AND '.join(keys) or 'true'}"
+        row = self.engine.con.execute(query).fetchone()
+        if row is None:
+            return compare.MISSING
+        if difference.column:
+            return "NULL" if row[0] is None else str(row[0])
+        return ", ".join(f"{name} = {value}" for name, value in zip(names, row, strict=True))
+
+    # ---- (b)
+
+    def _whole(self) -> Comparison:
+        """All presented rows, with V's own SELECT over the whole master."""
+        presented = self.view.present(self._core())
+        return self._answer(presented, self.inputs.whole_master, 1, self.build.cut)
+
+    def _delta(self) -> Comparison:
+        """The rows of the new runs alone, with V's own SELECT over the new master."""
+        merged: dict[str, str] = {}
+        for table in self.view.tables:
+            files = [each for each in self.inputs.runs if each.table == table.name]
+            select = table.merge(f"({self._read(table, files)})")
+            merged[table.name] = self._kept(f"$new_{table.name}", select)
+        wide = {name: relation for name, relation in merged.items() if name != CORE}
+        finished = self.view.finished(merged[CORE], wide)
+        files = [each for each in self.inputs.master if each.last > self.build.base_cut]
+        first = self.build.base_cut + 1
+        presented = self.view.present(f"({finished})")
+        return self._answer(presented, files, first, self.build.cut, compare.NEW_ROWS)
+
+    def _answer(
+        self,
+        presented: str,
+        master: Sequence[DataFile],
+        first: int,
+        last: int,
+        name: str = compare.ROWS,
+    ) -> Comparison:
+        source = recount.master(self.engine, self.stream, self._paths(master))
+        recount.count(self.engine, self.stream, self.view, source, first, last)
+        exact = self._kept(EXACT, self.view.exact)
+        ours = self._kept("$presented", presented)
+        return compare.rows(self.engine, self.view, ours, exact, name)
+
+    # ---- what everybody else reads
+
+    def _finished(self) -> Comparison:
+        """The finished files, with the rows that the batch view presents."""
+        files = [each for each in self.files if each.kind == FINISHED]
+        there = self.engine.files(self._paths(files))
+        presented = f"({self.view.present(self._core())})"
+        shown = self._kept("$shown", portable.select(self.view.columns, presented))
+        different = compare.unlike(self.engine, there, shown)
+        rows = sum(each.rows for each in files)
+        found = (
+            Difference("finished files", {}, "", f"{rows} rows", f"{different} of them otherwise"),
+        )
+        expected = compare.count(self.engine, shown)
+        return Comparison("finished", rows, expected, different, found if different else ())
+
+    # ---- the recount after a difference
+
+    def _recounted(self, answer: Comparison) -> list[Comparison]:
+        """The build with the whole master folded anew; `answer` is that with V's own SELECT."""
+        source = recount.master(self.engine, self.stream, self._paths(self.inputs.whole_master))
+        self.engine.count_from(self.stream.counted(source, 1, self.build.cut))
+        found = []
+        for table in self.view.tables:
+            anew = self._kept(f"$anew_{table.name}", stages.partials(table, f"({table.fold})"))
+            found.append(compare.partials(self.engine, table, self.built[table.name], anew))
+        return [*found, answer]
+
+    # ---- files
+
+    def _built(self, table: PartialTable) -> str:
+        """The build's partials of a table."""
+        files = [each for each in self.files if each.kind == BATCH and each.table == table.name]
+        source = self.engine.files(self._paths(files))
+        return self._kept(f"$built_{table.name}", stages.partials(table, source))
+
+    def _core(self) -> str:
+        """The build's core with its finished columns, as readers present it."""
+        files = [each for each in self.files if each.kind == BATCH and each.table == CORE]
+        return self.engine.files(self._paths(files))
+
+    def _read(self, table: PartialTable, files: Sequence[DataFile]) -> str:
+        """SELECT of the partials in these files, all columns in their types."""
+        # the core of a batch view has columns that a run lacks
+        batch = [each for each in files if each.kind == BATCH]
+        runs = [each for each in files if each.kind != BATCH]
+        sources = [self.engine.files(self._paths(listed)) for listed in (batch, runs) if listed]
+        sources = sources or [recount.empty(stages.columns(table))]
+        return " UNION ALL ".join(stages.partials(table, source) for source in sources)
+
+    def _paths(self, files: Iterable[DataFile]) -> list[Path]:
+        """Where files lie, each of them checked once."""
+        found = []
+        for each in files:
+            path = each.file.path
+            if path not in self.checked:
+                self.checked[path] = self.root.check(each.file)
+            found.append(self.checked[path])
+        return found
+
+    def _kept(self, name: str, select: str) -> str:
+        """A table that holds what a SELECT gives."""
+        quoted = sql.name(name)
+        self.engine.execute(f"CREATE OR REPLACE TEMP TABLE {quoted} AS {select}")
+        return quoted
+
+
+def _many(count: int, what: str) -> str:
+    return f"{count:,} {what}{'s' * (count != 1)}"
+
+
+def _quoted(value: str | None) -> str:
+    return "NULL" if value is None else repr(value)
+
+
+def _shown(value: str | None) -> str:
+    return "NULL" if value is None else value

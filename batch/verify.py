@@ -1,0 +1,134 @@
+"""The law, checked on the live system: what is served at an epoch, and V's own SELECT over the
+counted events of the master up to it, sealed or not."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pyarrow as pa
+
+from batch import compare, recount, stages, standing
+from batch.compare import Comparison
+from batch.compiled import Compiled
+from schemas.compile import CompiledStream, sql
+from schemas.engine import Engine
+from schemas.ledger import sealing, versions
+from schemas.ledger.connect import Ledger
+from schemas.ledger.contents import StreamContents, contents
+from schemas.ledger.files import MASTER
+from schemas.storage import DataRoot
+
+
+@dataclass(frozen=True)
+class Served:
+    """An answer to `SELECT * FROM view`, and what it covers."""
+
+    rows: pa.Table
+    version: str
+    epoch: int
+    cut: int
+
+
+@dataclass(frozen=True)
+class Verified:
+    """A view's answer beside the recount."""
+
+    view: str
+    epoch: int
+    cut: int
+    comparison: Comparison
+    not_compared: tuple[str, ...]
+
+    def json(self) -> dict[str, Any]:
+        return {
+            "view": self.view,
+            "epoch": self.epoch,
+            "cut": self.cut,
+            "rows": self.comparison.built,
+            "recounted_rows": self.comparison.expected,
+            "different": self.comparison.different,
+            "not_compared": list(self.not_compared),
+            "differences": [
+                {
+                    "group": dict(each.group),
+                    "column": each.column,
+                    "served": each.built,
+                    "recounted": each.expected,
+                }
+                for each in self.comparison.differences
+            ],
+        }
+
+
+def verify(
+    ledger: Ledger,
+    root: DataRoot,
+    definitions: Compiled,
+    view: str,
+    served: Served | None,
+    *,
+    memory: str,
+    threads: int,
+) -> Verified:
+    """Compare an answer with the recount at its epoch; without one, what the files hold."""
+    # the answer came first, so every epoch of it is here
+    stream_name = next(each for each in versions.views(ledger) if each.name == view).stream
+    there = contents(ledger, stream_name)
+    row = there.views[view].row
+    stream, compiled = definitions.of(view, row.version if served is None else served.version)
+    with stages.working(memory, threads) as engine:
+        stages.load_references(engine, root, compiled.references)
+        if served is None:
+            found = standing.of(engine, root, compiled, there)
+            select, epoch, cut = found.select, found.epoch, there.views[view].row.cut
+        else:
+            engine.register("$served", served.rows)
+            typed = [
+                f"CAST({sql.name(n)} AS {kind}) AS {sql.name(n)}" for n, kind in compiled.columns
+            ]
+            select = f"SELECT {', '.join(typed)} FROM {sql.name('$served')}"
+            epoch, cut = served.epoch, served.cut
+        ours, exact = sql.name("$ours"), sql.name("$exact")
+        engine.execute(f"CREATE TEMP TABLE {ours} AS {select}")
+        recount.count(
+            engine, stream, compiled, _master(engine, ledger, root, stream, there, epoch), 1, epoch
+        )
+        engine.execute(f"CREATE TEMP TABLE {exact} AS {compiled.exact}")
+        comparison = compare.rows(engine, compiled, ours, exact)
+    return Verified(view, epoch, cut, comparison, tuple(compare.not_compared(compiled)))
+
+
+def is_being_built(ledger: Ledger, view: str) -> bool:
+    """Whether a view cannot answer yet, since earlier epochs do not carry it."""
+    row = next(each for each in versions.views(ledger) if each.name == view)
+    return contents(ledger, row.stream).views[view].being_built
+
+
+def _master(
+    engine: Engine,
+    ledger: Ledger,
+    root: DataRoot,
+    stream: CompiledStream,
+    there: StreamContents,
+    epoch: int,
+) -> str:
+    """The master's rows up to an epoch, as a relation. Epochs that were sealed meanwhile are read
+    from where they were."""
+    sealed = min(there.sealed, epoch)
+    files = [
+        each
+        for one in sealing.sealed_ranges(ledger, there.stream)
+        for each in one.files
+        if each.kind == MASTER and each.first <= sealed
+    ]
+    paths = [root.check(each.file) for each in files]
+    selects = [f"FROM {recount.master(engine, stream, paths)} WHERE _epoch <= {sealed}"]
+    late = standing.unsealed(engine, root, _up_to(there, epoch))
+    selects += [f"FROM {late}"] if late else []
+    return f"({' UNION ALL BY NAME '.join(selects)})"
+
+
+def _up_to(there: StreamContents, epoch: int) -> Sequence[Any]:
+    return [each for each in there.epochs if each.epoch <= epoch]

@@ -1,0 +1,330 @@
+"""Sealing: many epochs become one range, and many ranges one, so that neither files nor rows of the
+ledger grow with the rate of epochs.
+
+    epochs   41 42 43 44 | 45 46 47 | 48 49           segments, one row each
+    sealed   [  1 .. 40 ][ 41 .. 47]                   master, rejects, ids, runs; one row each
+                                    ^ a sealed boundary: batch cuts fall on these alone
+
+A range holds epochs of one stream version that carry the same versions of views, so a run is of
+whole epochs and a version is in all of a range or in none of it.
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+
+from schemas.errors import SealingNotNext
+from schemas.ledger import files, leases, tables, versions
+from schemas.ledger.connect import Ledger, number
+from schemas.ledger.epochs import folded_members, lease_name, position_of
+from schemas.ledger.files import IDS, RUN, SEALED, SEGMENT, DataFile, data_file
+from schemas.position import Position, Range
+from schemas.stored_file import StoredFile
+
+
+@dataclass(frozen=True)
+class SealedRange:
+    """Epochs that were sealed together, or ranges that were merged since."""
+
+    stream: str
+    first: int  # the first epoch in it
+    last: int  # the last one, which is in it too: a sealed boundary
+    level: int  # how often ranges were merged to get it
+    first_instant: datetime  # UTC, of its first epoch
+    instant: datetime  # UTC, of its last one
+    stream_version: str
+    topic_id: str | None
+    folded: frozenset[str]  # version ids, the same in each of its epochs
+    accepted: int
+    duplicates: int
+    rejected: int
+    ranges: tuple[Range, ...]  # the offsets that it covers, one per partition, by partition
+    position: Position  # after it
+    files: tuple[DataFile, ...]  # master, rejects, ids, runs
+
+
+@dataclass(frozen=True)
+class IdsOf:
+    """A sealed range or an epoch, with the files that list the event ids it counts."""
+
+    first: int
+    last: int
+    instant: datetime  # UTC, of its last epoch
+    files: tuple[StoredFile, ...]
+
+
+def sealed_until(ledger: Ledger, stream: str) -> int:
+    """The last sealed epoch of a stream; 0 where none is."""
+    with ledger.read() as connection:
+        return last_sealed(connection, stream)
+
+
+def sealed_ranges(ledger: Ledger, stream: str) -> list[SealedRange]:
+    """Every range of a stream, in order."""
+    s = tables.sealed.c
+    with ledger.read() as connection:
+        query = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch)
+        rows = connection.execute(query).all()
+        folded = folded_members(connection, {row.folded for row in rows})
+        held = _files(connection, stream)
+    return [
+        SealedRange(
+            stream=stream,
+            first=row.from_epoch,
+            last=row.until_epoch,
+            level=row.level,
+            first_instant=row.from_instant,
+            instant=row.instant,
+            stream_version=row.stream_version,
+            topic_id=row.topic_id,
+            folded=folded[row.folded],
+            accepted=row.accepted,
+            duplicates=row.duplicates,
+            rejected=row.rejected,
+            ranges=ranges_of(row),
+            position=position_of(row),
+            files=tuple(f for f in held if row.from_epoch <= f.first and f.last <= row.until_epoch),
+        )
+        for row in rows
+    ]
+
+
+def seal(
+    ledger: Ledger,
+    stream: str,
+    token: int,
+    first: int,
+    last: int,
+    added: Sequence[DataFile],
+    now: datetime,
+) -> int:
+    """Put a range and its files in the place of epochs `first` to `last` and of their segments, in
+    one transaction; gives the new state number.
+
+    Raises `StaleToken`, and `SealingNotNext` unless they are the next epochs, of one stream version
+    and one set of folded versions.
+    """
+    e, r = tables.epochs.c, tables.ranges.c
+    with ledger.write() as connection:
+        leases.check(connection, lease_name(stream), token)
+        expected = last_sealed(connection, stream) + 1
+        query = select(tables.epochs).where(e.stream == stream, e.epoch.between(first, last))
+        rows = connection.execute(query.order_by(e.epoch)).all()
+        if first != expected or [row.epoch for row in rows] != list(range(first, last + 1)):
+            raise SealingNotNext(stream, f"epochs {expected}..", f"{first}..{last}")
+        kinds = {(row.stream_version, row.folded) for row in rows}
+        if len(kinds) != 1:
+            found = f"{len(kinds)} kinds of epochs in {first}..{last}"
+            raise SealingNotNext(stream, "epochs that carry the same versions", found)
+        of_these = (r.stream == stream) & r.epoch.between(first, last)
+        bounds = select(r.partition, func.min(r.start), func.max(r.until)).where(of_these)
+        connection.execute(
+            insert(tables.sealed).values(
+                stream=stream,
+                until_epoch=last,
+                from_epoch=first,
+                level=0,
+                from_instant=rows[0].instant,
+                instant=rows[-1].instant,
+                stream_version=rows[0].stream_version,
+                topic_id=rows[-1].topic_id,
+                folded=rows[0].folded,
+                accepted=sum(row.accepted for row in rows),
+                duplicates=sum(row.duplicates for row in rows),
+                rejected=sum(row.rejected for row in rows),
+                ranges=_json(connection.execute(bounds.group_by(r.partition)).all()),
+                position=rows[-1].position,
+                uuid=rows[-1].uuid,
+                added_state=number(connection),
+            )
+        )
+        connection.execute(delete(tables.ranges).where(of_these))
+        connection.execute(
+            delete(tables.epochs).where(e.stream == stream, e.epoch.between(first, last))
+        )
+        f = tables.files.c
+        segments = select(f.id).where(f.stream == stream, f.kind == SEGMENT)
+        segments = segments.where(f.from_epoch.between(first, last), f.removed_state.is_(None))
+        files.remove(connection, connection.scalars(segments).all(), now)
+        files.add(connection, stream, token, _needed(connection, stream, added))
+        return number(connection)
+
+
+def merge_ranges(
+    ledger: Ledger,
+    stream: str,
+    token: int,
+    ranges: Sequence[SealedRange],
+    added: Sequence[DataFile],
+    removed: Sequence[DataFile],
+    now: datetime,
+) -> int:
+    """Make adjacent ranges one of the next level; files in neither list stay as they are. Gives the
+    new state number.
+
+    Raises `StaleToken`, and `SealingNotNext` unless the ranges are there, are adjacent, carry the
+    same versions, and no kept boundary lies inside.
+    """
+    s, f = tables.sealed.c, tables.files.c
+    first, last = ranges[0].first, ranges[-1].last
+    with ledger.write() as connection:
+        leases.check(connection, lease_name(stream), token)
+        these = (s.stream == stream) & (s.from_epoch >= first) & (s.until_epoch <= last)
+        rows = connection.execute(select(tables.sealed).where(these).order_by(s.until_epoch)).all()
+        if [(r.from_epoch, r.until_epoch) for r in rows] != [(r.first, r.last) for r in ranges]:
+            raise SealingNotNext(stream, "ranges that are there", f"{first}..{last}")
+        if len({(row.stream_version, row.folded) for row in rows}) != 1:
+            raise SealingNotNext(stream, "ranges that carry the same versions", f"{first}..{last}")
+        inside = sorted(b for b in _kept(connection, stream) if first <= b < last)
+        if inside:
+            expected = f"no range across the kept boundary {inside[0]}"
+            raise SealingNotNext(stream, expected, f"{first}..{last}")
+        connection.execute(delete(tables.sealed).where(these))
+        connection.execute(
+            insert(tables.sealed).values(
+                stream=stream,
+                until_epoch=last,
+                from_epoch=first,
+                level=max(row.level for row in rows) + 1,
+                from_instant=rows[0].from_instant,
+                instant=rows[-1].instant,
+                stream_version=rows[0].stream_version,
+                topic_id=rows[-1].topic_id,
+                folded=rows[0].folded,
+                accepted=sum(row.accepted for row in rows),
+                duplicates=sum(row.duplicates for row in rows),
+                rejected=sum(row.rejected for row in rows),
+                ranges=_json((p, r.start, r.until) for p, r in covered(rows).items()),
+                position=rows[-1].position,
+                uuid=rows[-1].uuid,
+                added_state=number(connection),
+            )
+        )
+        paths = [each.file.path for each in removed]
+        ids = connection.execute(
+            select(f.id, f.path).where(f.stream == stream, f.removed_state.is_(None))
+        )
+        wanted = set(paths)
+        files.remove(connection, [row.id for row in ids if row.path in wanted], now)
+        files.add(connection, stream, token, _needed(connection, stream, added))
+        return number(connection)
+
+
+def kept_boundaries(ledger: Ledger, stream: str) -> frozenset[int]:
+    """The epochs at which a range has to end: cuts of kept publications and of builds at work."""
+    with ledger.read() as connection:
+        return frozenset(_kept(connection, stream))
+
+
+def request_seal(ledger: Ledger, stream: str) -> int:
+    """Ask whoever streams to seal up to the newest epoch; gives that epoch."""
+    q = tables.seal_requests.c
+    with ledger.write() as connection:
+        versions.stream_row(connection, stream)
+        epoch = versions.last_epoch(connection, stream)
+        this = update(tables.seal_requests).where(q.stream == stream)
+        if not connection.execute(this.values(epoch=epoch)).rowcount:
+            connection.execute(insert(tables.seal_requests).values(stream=stream, epoch=epoch))
+        return epoch
+
+
+def requested_seal(ledger: Ledger, stream: str) -> int:
+    """The epoch up to which sealing was asked for; 0 where that much is sealed."""
+    q = tables.seal_requests.c
+    with ledger.read() as connection:
+        epoch = connection.scalar(select(q.epoch).where(q.stream == stream)) or 0
+        return int(epoch) if epoch > last_sealed(connection, stream) else 0
+
+
+def ids_after(
+    ledger: Ledger, stream: str, epoch: int, since: datetime | None = None
+) -> list[IdsOf]:
+    """What holds the ids of the epochs after `epoch`, in order and without a hole: ranges, of which
+    the first may begin earlier, then epochs. With `since`, only from the first one on whose last
+    epoch came later than that (instants never fall)."""
+    s, e, f = tables.sealed.c, tables.epochs.c, tables.files.c
+    with ledger.read() as connection:
+        ranges = select(s.from_epoch, s.until_epoch, s.instant)
+        ranges = ranges.where(s.stream == stream, s.until_epoch > epoch)
+        single = select(e.epoch.label("from_epoch"), e.epoch.label("until_epoch"), e.instant)
+        single = single.where(e.stream == stream, e.epoch > epoch)
+        if since is not None:
+            ranges, single = ranges.where(s.instant > since), single.where(e.instant > since)
+        units = [
+            *connection.execute(ranges.order_by(s.until_epoch)),
+            *connection.execute(single.order_by(e.epoch)),
+        ]
+        if not units:
+            return []
+        held = (f.kind == IDS) | (f.kind == SEGMENT) & f.has_ids
+        query = select(tables.files).where(f.stream == stream, held, f.removed_state.is_(None))
+        query = query.where(f.until_epoch >= units[0].from_epoch).order_by(f.from_epoch, f.id)
+        listed = connection.execute(query).all()
+    held_by: dict[int, list[StoredFile]] = {unit.until_epoch: [] for unit in units}
+    ends = list(held_by)
+    for row in listed:
+        at = bisect.bisect_left(ends, row.until_epoch)
+        held_by[ends[at]].append(StoredFile(row.path, row.sha256, row.bytes))
+    return [
+        IdsOf(unit.from_epoch, unit.until_epoch, unit.instant, tuple(held_by[unit.until_epoch]))
+        for unit in units
+    ]
+
+
+def last_sealed(connection: Connection, stream: str) -> int:
+    """`sealed_until` inside another transaction."""
+    s = tables.sealed.c
+    return int(connection.scalar(select(func.max(s.until_epoch)).where(s.stream == stream)) or 0)
+
+
+def covered(rows: Iterable[Row[tuple[object, ...]]]) -> dict[int, Range]:
+    """The offsets that adjacent rows of `sealed` cover together, by partition."""
+    found: dict[int, Range] = {}
+    for row in rows:
+        for each in ranges_of(row):
+            start = found.get(each.partition, each).start
+            found[each.partition] = Range(each.partition, start, each.until)
+    return dict(sorted(found.items()))
+
+
+def ranges_of(row: Row[tuple[object, ...]]) -> tuple[Range, ...]:
+    """The offsets that a row of `sealed` covers."""
+    told: Mapping[str, tuple[int, int]] = json.loads(row.ranges)
+    return tuple(sorted(Range(int(p), start, until) for p, (start, until) in told.items()))
+
+
+def _needed(connection: Connection, stream: str, added: Sequence[DataFile]) -> Iterator[DataFile]:
+    """Without the runs of versions that were given up while they were written."""
+    v = tables.versions.c
+    gone = select(v.id).where(v.stream == stream, v.retired_epoch.is_not(None))
+    retired = set(connection.scalars(gone))
+    return (each for each in added if each.kind != RUN or each.version not in retired)
+
+
+def _json(ranges: Iterable[Sequence[int]]) -> str:
+    return json.dumps({str(partition): [start, until] for partition, start, until in ranges})
+
+
+def _kept(connection: Connection, stream: str) -> set[int]:
+    p, b, le = tables.publications.c, tables.builds.c, tables.leases.c
+    published = select(p.cut).where(p.stream == stream, p.dropped.is_(None))
+    held = (le.name == literal("build/") + b.view) & (le.token == b.token) & le.host.is_not(None)
+    at_work = select(b.cut, b.base_cut).join(tables.leases, held)
+    at_work = at_work.where(b.stream == stream, b.state.in_(tables.BUILDS_AT_WORK))
+    kept = set(connection.scalars(published))
+    for cut, base_cut in connection.execute(at_work):
+        kept |= {cut, base_cut}
+    return kept
+
+
+def _files(connection: Connection, stream: str) -> list[DataFile]:
+    f = tables.files.c
+    query = select(tables.files).where(f.stream == stream, f.kind.in_(SEALED))
+    query = query.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
+    return [data_file(row) for row in connection.execute(query)]

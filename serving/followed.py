@@ -1,0 +1,239 @@
+"""What a follower knows: streams and views as they are registered, and how far answers are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+
+from schemas.compile import CompiledView
+from schemas.cut import Cut
+from schemas.ledger.builds import PublicationRow
+from schemas.ledger.epochs import CommittedEpoch
+from schemas.ledger.versions import StreamRow, ViewRow
+from schemas.position import Position, Range
+from serving.coverage import Coverage, StreamCoverage, iso
+from serving.handoff import Handoff
+
+
+@dataclass(frozen=True)
+class Served:
+    """What a view answers from."""
+
+    compiled: CompiledView
+    publication: PublicationRow | None  # None while speed holds everything
+    epoch: int  # all epochs up to it are counted
+    position: Position
+    instant: datetime | None
+    handoff: Handoff
+
+    @property
+    def cut(self) -> Cut:
+        return Cut(0 if self.publication is None else self.publication.cut)
+
+    @property
+    def identity(self) -> tuple[str, int | None]:
+        return self.compiled.version, self.publication.id if self.publication else None
+
+    def carries(self, epoch: CommittedEpoch) -> bool:
+        """Whether its answers can move on to this epoch: the next one, with its version in it."""
+        next_one = epoch.epoch == self.epoch + 1
+        return next_one and (self.compiled.version in epoch.folded or not epoch.accepted)
+
+    def advance(self, epoch: CommittedEpoch, covers: tuple[Range, ...]) -> Served:
+        """After an epoch whose segments cover these offsets."""
+        return replace(
+            self,
+            epoch=epoch.epoch,
+            position=epoch.position,
+            instant=epoch.instant,
+            handoff=self.handoff.with_epoch(covers),
+        )
+
+
+@dataclass(frozen=True)
+class FollowedView:
+    """A registered version, and what the view answers from: the same, as a rule."""
+
+    row: ViewRow
+    compiled: CompiledView | None  # None: this release cannot serve it, `stopped` says why
+    serves: Served | None = None  # None: nothing is loaded
+    stopped: str | None = None  # why it stays where it is
+    trouble: str | None = None  # why what is registered is not loaded; it is tried again
+
+    def follows(self, epoch: CommittedEpoch) -> bool:
+        """Whether the view's answers move on to this epoch."""
+        if self.serves is None or self.stopped or not self.serves.carries(epoch):
+            return False
+        return self.suspended is None or epoch.epoch < self.suspended
+
+    def carried(self, epoch: CommittedEpoch) -> bool:
+        """Whether the segments of this epoch hold partials to merge."""
+        served = self.serves
+        return (
+            served is not None and self.follows(epoch) and (served.compiled.version in epoch.folded)
+        )
+
+    def advance(self, epoch: CommittedEpoch, covers: tuple[Range, ...]) -> FollowedView:
+        """The view after an epoch; one that does not follow stays where it is."""
+        if self.serves is None or not self.follows(epoch):
+            return self
+        return replace(self, serves=self.serves.advance(epoch, covers))
+
+    @property
+    def shown(self) -> CompiledView | None:
+        """The version that answers, or is to."""
+        return self.compiled if self.serves is None else self.serves.compiled
+
+    @property
+    def suspended(self) -> int | None:
+        """The epoch that the version that answers was kept out of."""
+        shown = self.shown
+        same = shown is None or shown.version == self.row.version
+        return self.row.suspended_epoch if same else None
+
+    def being_built(self, epoch: int) -> bool:
+        """Whether epochs up to the stream's last one are missing that no publication has."""
+        # one that was kept out of the first epoch has missed none
+        return self.row.suspended_epoch != 1 and self.row.being_built(epoch)
+
+    def to_load(self, epoch: int, last: int) -> bool:
+        """Whether it does not answer from what is registered, though it could. `epoch` is that of
+        the stream's state, `last` the last one that is known to be there."""
+        if self.compiled is None or self.being_built(last):
+            return False
+        wanted = (self.row.version, self.row.publication)
+        if self.serves is None or self.trouble is not None or self.serves.identity != wanted:
+            return True
+        until = epoch if self.suspended is None else min(epoch, self.suspended - 1)
+        return self.serves.epoch < until and not self.stopped
+
+
+@dataclass(frozen=True)
+class FollowedStream:
+    """A registered stream, and how far its epochs are in the tables."""
+
+    row: StreamRow
+    goal: int  # the last epoch when it was first seen: before it, nothing is answered
+    loaded: bool = False  # whether anything of it was
+    epoch: int = 0
+    position: Position = field(default_factory=Position)
+    instant: datetime | None = None
+    folded: frozenset[str] | None = None  # versions that the last epoch carries
+    sealed: int = 0
+    damage: str | None = None
+    views: Mapping[str, FollowedView] = field(default_factory=dict)
+
+    @property
+    def ready(self) -> bool:
+        return self.loaded and self.epoch >= self.goal
+
+    @property
+    def last(self) -> int:
+        """The last epoch that is known to be there."""
+        return max(self.epoch, self.goal)
+
+    def advance(self, epoch: CommittedEpoch, covers: tuple[Range, ...]) -> FollowedStream:
+        return replace(
+            self,
+            epoch=epoch.epoch,
+            position=epoch.position,
+            instant=epoch.instant,
+            folded=epoch.folded,
+            damage=None,
+            views={name: view.advance(epoch, covers) for name, view in self.views.items()},
+        )
+
+    def with_view(self, view: FollowedView) -> FollowedStream:
+        return replace(self, views={**self.views, view.row.name: view})
+
+    def to_load(self) -> list[str]:
+        return [name for name, view in self.views.items() if view.to_load(self.epoch, self.last)]
+
+    def waits(self, view: FollowedView) -> str | None:
+        """Why a view is not to be asked, as what follows its name."""
+        if view.serves is None:
+            if view.stopped:
+                return f"is not ready: {view.stopped}"
+            if view.suspended is not None and view.being_built(self.last):
+                return f"is not ready: suspended: {view.row.suspended_message}"
+            if view.being_built(self.last):
+                return f"is being built: run `everview rebuild {view.row.name}`"
+            if view.trouble or self.damage:
+                return f"is not ready: {view.trouble or self.damage}"
+        if view.serves is None or not self.ready:
+            return f"is not ready: epoch {self.epoch} is loaded, not yet what was committed before"
+        return None
+
+    def degraded(self, view: FollowedView) -> str | None:
+        """Why a view's answers stay behind, or do not count everything."""
+        served = view.serves
+        if view.stopped:
+            return view.stopped
+        if view.suspended is not None and (served is None or self.epoch >= view.suspended):
+            return f"suspended at epoch {view.suspended}: {view.row.suspended_message}"
+        if self.damage:
+            return self.damage
+        if view.trouble:
+            what = f"publication {view.row.publication}" if view.row.publication else "it"
+            return f"{what} is not loaded: {view.trouble}"
+        if served is None:
+            return self.waits(view)
+        if served.epoch < self.epoch:
+            return f"epoch {served.epoch + 1} does not carry version {served.compiled.version}"
+        if served.handoff.gaps or served.handoff.doubles:
+            return (
+                f"its files leave out {served.handoff.gaps} offsets and hold "
+                f"{served.handoff.doubles} twice; see everview.handoff"
+            )
+        return None
+
+    def coverage(self) -> Iterator[Coverage]:
+        for view in self.views.values():
+            yield self._coverage(view)
+
+    def _coverage(self, view: FollowedView) -> Coverage:
+        served = view.serves
+        waits, degraded = self.waits(view), self.degraded(view)
+        if served is None:
+            return Coverage(
+                view=view.row.name,
+                version=view.row.version,
+                stream=self.row.name,
+                cut=0,
+                epoch=0,
+                position={},
+                fresh_as_of=None,
+                degraded=degraded,
+                waits=waits,
+            )
+        publication, handoff = served.publication, served.handoff
+        return Coverage(
+            view=view.row.name,
+            version=served.compiled.version,
+            stream=self.row.name,
+            cut=served.cut.epoch,
+            epoch=served.epoch,
+            position=served.position.json(),
+            fresh_as_of=iso(served.instant),
+            degraded=degraded,
+            waits=waits,
+            publication=publication.id if publication else None,
+            published=iso(publication.published) if publication else None,
+            batch_epochs=handoff.batch_epochs,
+            speed_epochs=handoff.speed_epochs,
+            gaps=handoff.gaps,
+            doubles=handoff.doubles,
+        )
+
+    def told(self) -> StreamCoverage:
+        return StreamCoverage(
+            stream=self.row.name,
+            topic=self.row.topic,
+            version=self.row.version,
+            epoch=self.epoch,
+            sealed=self.sealed,
+            position=self.position.json(),
+            fresh_as_of=iso(self.instant),
+            degraded=self.damage,
+        )

@@ -1,0 +1,55 @@
+"""What an answer is judged by: the view's own text, exact where it estimates."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from schemas.compile import CompiledView
+from schemas.measures import ALL
+from tests.folding import load
+
+STREAM = "CREATE STREAM hits (k VARCHAR, u BIGINT, n INTEGER) WITH (topic = 'hits');"
+SELECT = """SELECT k, -- approx_count_distinct(k)
+    'approx_count_distinct(' || k AS text, count(*) AS hits,
+    Approx_Count_Distinct ( u ) FILTER (WHERE n > 1) AS visitors,
+    1.0 * approx_count_distinct(u) / count(*) AS share, max(n) + 1 AS top
+  FROM hits GROUP BY ALL"""
+
+
+@pytest.fixture
+def view(tmp_path: Path) -> CompiledView:
+    (found,) = load(tmp_path, STREAM, f"CREATE VIEW v AS {SELECT};").views()
+    return found
+
+
+def test_estimates_give_way_to_what_they_estimate(view: CompiledView) -> None:
+    assert view.select == SELECT
+    assert view.exact == SELECT.replace("Approx_Count_Distinct (", "count(DISTINCT ").replace(
+        "* approx_count_distinct(u)", "* count(DISTINCT u)"
+    )
+
+
+def test_each_column_says_how_it_is_compared(view: CompiledView) -> None:
+    assert [(each.column, each.kind) for each in view.compared] == [
+        ("k", "equal"),
+        ("text", "equal"),
+        ("hits", "equal"),
+        ("visitors", "within"),
+        ("share", "not"),
+        ("top", "equal"),
+    ]
+    assert view.compared[3].condition == ALL["approx_count_distinct"].within
+    assert [(each.exactness, each.bound) for each in view.compared[2:5]] == [
+        ("exact", "none"),
+        ("approximate", "standard error 1.6 %"),
+        ("approximate", "computed from a value with standard error 1.6 %"),
+    ]
+
+
+def test_every_approximate_measure_names_what_it_estimates() -> None:
+    approximate = [each for each in ALL.values() if each.exactness == "approximate"]
+    assert approximate
+    for each in ALL.values():
+        assert bool(each.exact) == bool(each.within) == (each in approximate)
