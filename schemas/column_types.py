@@ -76,6 +76,11 @@ def decimal(type_name: str) -> tuple[int, int] | None:
     return int(width), int(scale)
 
 
+def number(type_name: str) -> bool:
+    """Whether it is an integer or a DECIMAL."""
+    return type_name in INTEGERS or decimal(type_name) is not None
+
+
 def comparable(type_name: str) -> bool:
     """Whether values that compare equal are also told apart by nothing (DOUBLE has -0.0)."""
     plain = type_name in NAMES.values() and type_name not in ("DOUBLE", "JSON")

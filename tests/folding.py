@@ -101,9 +101,37 @@ def merged(view: CompiledView, parts: Parts) -> dict[str, pa.Table]:
 def presented(view: CompiledView, parts: Parts) -> list[tuple[object, ...]]:
     """present(merge(parts)) of a view, rows in no order."""
     own = _merging()
+    return own.con.execute(_presentation(own, view, parts)).fetchall()
+
+
+def refused(view: CompiledView, parts: Parts, source: str, rows: pa.Table) -> list[str]:
+    """Columns of present(merge(parts)) that differ from the exact text over `rows`, which it calls
+    `source`, by their own condition. Answers are put side by side in the order of their keys."""
+    own = _merging()
+    own.register(source, rows)
+    columns = ", ".join(f"o{at}" for at in range(len(view.columns)))
+    exact = columns.replace("o", "e")
+    order = " ORDER BY 1" if view.keys else ""
+    own.execute(
+        f"CREATE OR REPLACE TEMP TABLE side AS FROM ({_presentation(own, view, parts)}{order}) "
+        f"AS o({columns}) POSITIONAL JOIN ({view.exact}{order}) AS e({exact})"
+    )
+    said = []
+    for at, column in enumerate(view.compared):
+        condition = column.condition or "{ours} IS NOT DISTINCT FROM {exact}"
+        if column.type == "DOUBLE" and not column.condition:  # a quotient, but for its last bit
+            condition += " OR abs({ours} - {exact}) <= 4e-16 * abs({exact})"
+        condition = condition.format(ours=f"o{at}", exact=f"e{at}")
+        wrong = own.con.execute(f"SELECT o{at}, e{at} FROM side WHERE NOT ({condition})").fetchall()
+        said += [f"{column.column}: {row}" for row in wrong if column.kind != "not"]
+    own.con.unregister(source)
+    return said
+
+
+def _presentation(own: Engine, view: CompiledView, parts: Parts) -> str:
     tables = merged(view, parts)
     for name, rows in tables.items():
         own.register(f"merged_{name}", rows)
     wide = {name: f"merged_{name}" for name in tables if name != "core"}
     finished = view.finished("merged_core", wide)
-    return own.con.execute(view.present(f"({finished})")).fetchall()
+    return view.present(f"({finished})")

@@ -67,6 +67,7 @@ class Finish:
     column: str
     type: str
     aggregate: str
+    windows: tuple[tuple[str, str], ...] = ()
 
     @property
     def columns(self) -> tuple[tuple[str, str], ...]:
@@ -78,4 +79,8 @@ class Finish:
         keys = [sql.name(name) for name, _ in self.group]
         finished = f"CAST({self.aggregate} AS {self.type}) AS {sql.name(self.column)}"
         group = f" GROUP BY {', '.join(keys)}" if keys else ""
+        if self.windows:
+            part = f"PARTITION BY {', '.join(keys)}" if keys else ""
+            own = ", ".join(f"{text.format(group=part)} AS {name}" for name, text in self.windows)
+            source = f"(SELECT *, {own} FROM {source})"
         return f"SELECT {', '.join([*keys, finished])} FROM {source}{group}"

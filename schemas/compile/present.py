@@ -6,6 +6,7 @@ from schemas.compile import sql
 from schemas.compile.fold import core_columns, wide_tables
 from schemas.compile.partials import Finish
 from schemas.language.view import View
+from schemas.measures.measure import Finished
 
 MEANING = 1
 
@@ -14,21 +15,23 @@ SOURCE = "$merged"
 
 
 def finishes(view: View) -> tuple[Finish, ...]:
-    """What makes the finished column of each wide table."""
+    """What makes each finished column."""
     keys = tuple((key.name, key.type) for key in view.keys)
     return tuple(
-        Finish(name, keys, _finished(name), wide.finish_type, wide.finish)
-        for wide, name in wide_tables(view).items()
+        Finish(table, keys, column, finish.type, finish.sql, finish.windows)
+        for (table, finish), column in _columns(view).items()
     )
 
 
 def statement(view: View) -> str:
     """SELECT over SOURCE: one row per group with keys, core values and finished columns."""
-    core, wide = core_columns(view), wide_tables(view)
+    core, wide, finished_columns = core_columns(view), wide_tables(view), _columns(view)
     inner = [sql.name(key.name) for key in view.keys]
     for at, (call, measure) in enumerate(zip(view.calls, view.measures, strict=True)):
         columns = [sql.name(core[partial]) for partial in measure.partials]
-        finished = sql.name(_finished(wide[measure.wide])) if measure.wide else ""
+        finished = ""
+        if measure.wide is not None and measure.finish is not None:
+            finished = sql.name(finished_columns[wide[measure.wide], measure.finish])
         shown = measure.present.format(*columns, finished=finished)
         inner.append(f"CAST({shown} AS {call.result}) AS _call_{at}")
     outer = [
@@ -37,5 +40,14 @@ def statement(view: View) -> str:
     return f"SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)} FROM {SOURCE})"
 
 
-def _finished(table: str) -> str:
-    return f"_finished_{table}"
+def _columns(view: View) -> dict[tuple[str, Finished], str]:
+    """The finished column of each table and what its rows come to; a table may have several."""
+    wide = wide_tables(view)
+    found: dict[tuple[str, Finished], str] = {}
+    for measure in view.measures:
+        if measure.wide is not None and measure.finish is not None:
+            table = wide[measure.wide]
+            more = sum(known == table for known, _ in found)
+            column = f"_finished_{table}_{more}" if more else f"_finished_{table}"
+            found.setdefault((table, measure.finish), column)
+    return found

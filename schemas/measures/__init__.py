@@ -1,10 +1,12 @@
 """The aggregates that a view may call: a file per kind of partial, listed in ALL."""
 
-from schemas.measures import extremes, registers, sums
+from schemas.measures import buckets, extremes, registers, sums, values
 from schemas.measures.measure import Aggregate
 
 ALL: dict[str, Aggregate] = {
-    aggregate.name: aggregate for file in (sums, extremes, registers) for aggregate in file.ALL
+    aggregate.name: aggregate
+    for file in (sums, extremes, registers, buckets, values)
+    for aggregate in file.ALL
 }
 
 __all__ = ["ALL", "Aggregate"]

@@ -63,8 +63,7 @@ class Wide:
     """A table of its own beside the view's core: rows (group keys, buckets, values).
 
     `value` is computed once per row of events for which `where` is true and is called `_value` in
-    the buckets and the folds; `finish` is an aggregate over the rows of one group, of type
-    `finish_type`.
+    the buckets and the folds.
     """
 
     kind: str
@@ -72,18 +71,40 @@ class Wide:
     where: str
     buckets: tuple[Bucket, ...]
     values: tuple[Partial, ...]
-    finish: str
-    finish_type: str
+
+
+@dataclass(frozen=True)
+class Finished:
+    """The one value that the wide rows of a group come to: an aggregate over them, of that type.
+    `windows` are columns that it needs beside theirs, each over all rows of the group: {group}
+    stands for its PARTITION BY."""
+
+    sql: str
+    type: str
+    windows: tuple[tuple[str, str], ...] = ()
+
+
+@dataclass(frozen=True)
+class Judged:
+    """How an estimate is told from a wrong answer: `exact` is what DuckDB is asked for instead,
+    with {0}, {1}, ... for the arguments as written; `within` is a condition over {ours} and {exact}
+    that no right answer fails."""
+
+    exact: str
+    within: str
 
 
 @dataclass(frozen=True)
 class Measure:
     """What a call is compiled to. `present` is SQL in which {0}, {1}, ... stand for the columns of
-    `partials` and {finished} for the value of `wide`; any of them may be NULL."""
+    `partials` and {finished} for what `wide` is finished to; any of them may be NULL. An
+    approximate measure is `judged`."""
 
     partials: tuple[Partial, ...]
     present: str
     wide: Wide | None = None
+    finish: Finished | None = None
+    judged: Judged | None = None
 
 
 @dataclass(frozen=True)
@@ -91,9 +112,7 @@ class Aggregate:
     """An aggregate function that views may call.
 
     `meaning` enters the version of every view that uses it, and is raised whenever the same call
-    would give another answer than before. `bound` says how far an answer may be off. An approximate
-    one names what it estimates: `exact` stands in the place of its name and opening parenthesis,
-    and `within` is a condition over {ours} and {exact} that no right answer fails.
+    would give another answer than before. `bound` says how far an answer may be off.
     """
 
     name: str
@@ -101,8 +120,6 @@ class Aggregate:
     exactness: Exactness
     bound: str
     build: Callable[[Call], Measure]
-    exact: str = ""
-    within: str = ""
 
 
 def filtered(aggregate: str, where: str | None) -> str:

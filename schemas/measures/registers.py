@@ -13,6 +13,8 @@ from schemas.measures.measure import (
     Aggregate,
     Bucket,
     Call,
+    Finished,
+    Judged,
     Measure,
     Partial,
     RefusedCall,
@@ -39,6 +41,9 @@ _ESTIMATE = (
     f"round({REGISTERS}.0 * {REGISTERS} / (2 * ln(2)) / ({_POWERS} + {REGISTERS} * {_SIGMA}))"
 )
 
+# eight standard errors; among millions of groups five of them are met by chance
+WITHIN = "abs({ours} - {exact}) <= greatest(3, 0.13 * {exact})"
+
 
 def distinct(call: Call) -> Measure:
     """About how many different values that are not NULL."""
@@ -58,23 +63,10 @@ def distinct(call: Call) -> Measure:
             where=f"{where} AND ({call.where})" if call.where else where,
             buckets=(Bucket("_register", "USMALLINT", f"_value & {REGISTERS - 1}"),),
             values=(Partial("_rank", "UTINYINT", f"max({_RANK})", "max"),),
-            finish=_ESTIMATE,
-            finish_type="BIGINT",
         ),
+        Finished(_ESTIMATE, "BIGINT"),
+        Judged("count(DISTINCT {0})", WITHIN),
     )
 
 
-# eight standard errors; among millions of groups five of them are met by chance
-WITHIN = "abs({ours} - {exact}) <= greatest(3, 0.13 * {exact})"
-
-ALL = (
-    Aggregate(
-        "approx_count_distinct",
-        1,
-        "approximate",
-        "standard error 1.6 %",
-        distinct,
-        exact="count(DISTINCT ",
-        within=WITHIN,
-    ),
-)
+ALL = (Aggregate("approx_count_distinct", 1, "approximate", "standard error 1.6 %", distinct),)

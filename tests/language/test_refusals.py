@@ -24,7 +24,10 @@ CREATE TABLE areas (a VARCHAR, b INTEGER, area VARCHAR, PRIMARY KEY (a, b))
 WITH (file = 'areas.csv');
 """
 FILES = {"shops.csv": b"k,name\na,Anna\n", "areas.csv": b"a,b,area\na,1,south\n"}
-MEASURES = "aggregate must be one of approx_count_distinct, avg, count, max, min, sum"
+MEASURES = (
+    "aggregate must be one of approx_count_distinct, approx_quantile, approx_top_k, avg, count, "
+    "max, min, sum"
+)
 ALLOWED = "must be CREATE STREAM, CREATE TABLE or CREATE VIEW"
 NOT_STEADY = "its result must depend on its arguments alone"
 NAMES = "name must start with a letter, hold only letters, digits and underscores"

@@ -23,7 +23,7 @@ from schemas import definitions, engine
 from schemas.compile import CompiledView, PartialTable, compile_view
 from schemas.language import parser
 from schemas.measures import ALL
-from tests.folding import presented
+from tests.folding import presented, refused
 from tests.oracle import Oracle
 
 pytestmark = pytest.mark.slow
@@ -52,6 +52,15 @@ ARGUMENTS: Mapping[str, Sequence[str]] = {
     "min": PLAIN,
     "max": PLAIN,
     "approx_count_distinct": ("s", "x", "n", "ubig", "d", "t", "upper(s)"),
+    "approx_quantile": (
+        "n, 0.5",
+        "x, [0, 0.3, 1]",
+        "d, 0.9",
+        "big, [0.1]",
+        "wide, 1",
+        "ubig, 0.25",
+    ),
+    "approx_top_k": ("s, 2", "n, 3", "x, 1", "b, 2", "day, 1000", "upper(s), 2"),
 }
 CONDITIONS = ("b", "x > 0 OR x IS NULL", "false")
 Rows = list[dict[str, object]]
@@ -157,10 +166,10 @@ def test_any_split_presents_the_same_bits(
         assert sorted(map(repr, whole)) == sorted(map(repr, split))
 
 
-@pytest.mark.parametrize("name", [name for name in ALL if ALL[name].exactness == "exact"])
+@pytest.mark.parametrize("name", ALL)
 @settings(max_examples=6)
 @given(part=rows, cut=st.integers(0, 12))
-def test_an_exact_measure_is_duckdbs_own_answer(
+def test_a_measure_is_duckdbs_own_answer_or_judged_by_it(
     measured: Measured, name: str, part: Rows, cut: int
 ) -> None:
     truth = Oracle()
@@ -169,11 +178,84 @@ def test_an_exact_measure_is_duckdbs_own_answer(
     truth.fill("rows", list(COLUMNS.items()), listed)
     for key in (name, f"{name}_by"):
         view = measured.views[key]
-        found = presented(view, [measured.fold(view, part[:cut]), measured.fold(view, part[cut:])])
-        expected = truth.answer(measured.selects[key])
+        parts = [measured.fold(view, part[:cut]), measured.fold(view, part[cut:])]
+        assert not refused(view, parts, "rows", pa.Table.from_pylist(part, measured.schema))
+        if any(column.kind != "equal" for column in view.compared):
+            continue
+        assert view.exact == view.select == measured.selects[key]
+        found, expected = presented(view, parts), truth.answer(measured.selects[key])
         assert len(found) == len(expected)
         for ours, theirs in zip(_ordered(found), _ordered(expected), strict=True):
             assert all(map(_same, ours, theirs)), (ours, theirs)
+
+
+@pytest.mark.parametrize("kind", ["normal", "lognormal", "integers", "small", "constant", "signs"])
+def test_quantiles_are_within_their_bound(measured: Measured, kind: str) -> None:
+    """Of the discrete quantile, at any rank; the least and the most are exact."""
+    fractions = [0, 0.001, 0.01, 0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.999, 1]
+    listed = f"[{', '.join(map(str, fractions))}]"
+    chance = np.random.default_rng(7)
+    drawn = {
+        "normal": chance.normal(0, 1e6, 20_000),
+        "lognormal": chance.lognormal(3, 4, 20_000),
+        "integers": chance.integers(-(2**31), 2**31, 20_000),
+        "small": chance.integers(-3, 250, 20_000),
+        "constant": np.full(1000, 12.375),
+        "signs": np.concatenate(
+            [[5e-324, -5e-324, 1.7e308, -1.7e308, 0.0], chance.normal(size=99)]
+        ),
+    }[kind]
+    column = "n" if drawn.dtype.kind == "i" else "x"
+    view = view_of(f"SELECT approx_quantile({column}, {listed}) AS q FROM rows")
+    blank = dict.fromkeys(COLUMNS)
+    parts = [
+        measured.fold(view, [{**blank, column: value} for value in part.tolist()])
+        for part in np.array_split(drawn, 3)
+    ]
+    ((told,),) = presented(view, parts)
+    values = np.sort(drawn)
+    ranks = [max(1, math.ceil(fraction * len(values))) - 1 for fraction in fractions]
+    exact = [values[rank] for rank in ranks]
+    assert isinstance(told, list)
+    for ours, right in zip(told, exact, strict=True):
+        assert abs(float(ours) - float(right)) <= 0.01 * abs(float(right)) * (1 + 1e-9)
+    assert (told[0], told[-1]) == (exact[0], exact[-1])
+    assert told == sorted(told)
+    if kind == "constant":
+        assert set(told) == {12.375}
+
+
+def test_quantiles_of_what_is_no_number_have_their_places(measured: Measured) -> None:
+    view = view_of("SELECT approx_quantile(x, [0, 0.5, 1]) AS q FROM rows")
+    blank = dict.fromkeys(COLUMNS)
+    values = [math.inf, -math.inf, math.nan, 1.0, -0.0]
+    ((told,),) = presented(view, [measured.fold(view, [{**blank, "x": each} for each in values])])
+    assert isinstance(told, list)
+    assert (told[0], str(told[1])) == (-math.inf, "1.0")
+    assert math.isnan(told[2])
+
+
+def test_top_k_counts_exactly_and_orders_ties_by_value(measured: Measured) -> None:
+    view = view_of(
+        "SELECT approx_top_k(s, 3) AS t, approx_top_k(n, 2) FILTER (WHERE b) AS u FROM rows"
+    )
+    blank = dict.fromkeys(COLUMNS)
+    texts = ["b", "a", "c", "b", "a", None, "d", "c"]
+    part: Rows = [{**blank, "s": text, "n": at % 3, "b": at > 3} for at, text in enumerate(texts)]
+    parts = [measured.fold(view, [row]) for row in part]
+    assert presented(view, parts) == [(["a", "b", "c"], [1, 0])]
+    assert presented(view, [measured.fold(view, [])]) == [(None, None)]
+
+
+def view_of(select: str) -> CompiledView:
+    declared = ", ".join(f"{name} {kind}" for name, kind in COLUMNS.items())
+    texts = [
+        f"CREATE STREAM rows ({declared}) WITH (topic = 'rows');",
+        f"CREATE VIEW v AS {select};",
+    ]
+    found, problems = definitions.read([parser.parse("v.sql", text)[0][0] for text in texts])
+    assert not problems
+    return compile_view(found.views["v"], "v", [])
 
 
 def test_signed_zeros_are_one_value_and_print_alike(measured: Measured) -> None:
