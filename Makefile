@@ -25,7 +25,7 @@ test: lint ## everything: what check does, the slow tests, and those that start 
 	$(BIN)/pytest -m "" -n 2 --dist loadgroup
 
 check: lint ## lint, format, types, import contracts and the fast tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n 2 --dist loadgroup
 
 lint: setup
 	$(BIN)/ruff check
