@@ -6,6 +6,7 @@ Every setting has a default, and a variable EVERVIEW_<SECTION>_<KEY> that overri
 from __future__ import annotations
 
 import difflib
+import json
 import re
 import tomllib
 from collections.abc import Callable, Mapping
@@ -26,17 +27,25 @@ SPAN = re.compile(r"(\d{1,9}) (second|minute|hour|day)s?")
 LONGEST = timedelta(days=3653)
 MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+STACK = "the stack: `everview down`, `everview up`"
+NOTHING = "nothing: each command reads it"
 
 
 @dataclass(frozen=True)
 class Rule:
-    """What a setting may be; `allowed` says it in words, `read` makes of it what is meant."""
+    """What a setting may be; `allowed` says it in words, `read` makes of it what is meant.
+
+    `meaning` says what it is for, in one line, and `restart` what has to be started again before
+    a change of it counts. docs/settings.md and the everview.toml of `everview init` show them.
+    """
 
     type: type
     default: Any
     allowed: str
     fits: Callable[[Any], bool] = lambda _: True
     read: Callable[[Any], Any] = lambda value: value
+    meaning: str = field(kw_only=True)
+    restart: str = field(default=STACK, kw_only=True)
 
 
 def _matches(pattern: re.Pattern[str]) -> Callable[[Any], bool]:
@@ -74,38 +83,121 @@ SIZE_WORDS = "a size such as 512m or 1g"
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "kafka": {
         "bootstrap_servers": Rule(
-            str, "", "HOST:PORT[,HOST:PORT...], or '' for a broker of the stack's own", _servers
+            str,
+            "",
+            "HOST:PORT[,HOST:PORT...], or '' for a broker of the stack's own",
+            _servers,
+            meaning="the Kafka whose topics are read; '' starts a broker of the stack's own",
         ),
-        "create_topics": Rule(bool, False, "true or false"),
-        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
-        "heap": Rule(str, "512m", SIZE_WORDS, _matches(SIZE)),
+        "create_topics": Rule(
+            bool,
+            False,
+            "true or false",
+            meaning="make missing topics on a Kafka that is not the stack's own",
+        ),
+        "port": Rule(
+            int,
+            0,
+            "0 (a free port) to 65535",
+            lambda port: 0 <= port <= 65535,
+            meaning="where the stack's own broker listens; a free port is kept from start to start",
+        ),
+        "heap": Rule(
+            str, "512m", SIZE_WORDS, _matches(SIZE), meaning="Java heap of the stack's own broker"
+        ),
     },
     "streaming": {
         "master": Rule(
-            str, "local[2,4]", "a Spark master such as local[2,4] or spark://H:P", _matches(MASTER)
+            str,
+            "local[2,4]",
+            "a Spark master such as local[2,4] or spark://H:P",
+            _matches(MASTER),
+            meaning="where micro-batches run; local[2,4]: two threads, four attempts for a task",
         ),
-        "driver_memory": Rule(str, "1g", SIZE_WORDS, _matches(SIZE)),
+        "driver_memory": Rule(
+            str, "1g", SIZE_WORDS, _matches(SIZE), meaning="Java heap of the streaming driver"
+        ),
         "max_events_per_epoch": Rule(
-            int, 200_000, "1 to 100000000", lambda count: 1 <= count <= 100_000_000
+            int,
+            200_000,
+            "1 to 100000000",
+            lambda count: 1 <= count <= 100_000_000,
+            meaning="how much of a backlog one micro-batch takes",
         ),
-        "seal_every": Rule(str, "1 minute", f"{SPAN_WORDS}; '0 seconds': never", _is_span, span),
-        "seal_bytes": Rule(str, "64m", SIZE_WORDS, _matches(SIZE), size),
+        "seal_every": Rule(
+            str,
+            "1 minute",
+            f"{SPAN_WORDS}; '0 seconds': never",
+            _is_span,
+            span,
+            meaning="how old an epoch gets before it is sealed into the master",
+        ),
+        "seal_bytes": Rule(
+            str,
+            "64m",
+            SIZE_WORDS,
+            _matches(SIZE),
+            size,
+            meaning="bytes of segments that are sealed sooner",
+        ),
         "keep_removed": Rule(
-            str, "10 minutes", f"{SPAN_WORDS}, 1 minute at least", _is_long_span, span
+            str,
+            "10 minutes",
+            f"{SPAN_WORDS}, 1 minute at least",
+            _is_long_span,
+            span,
+            meaning="how long a replaced file stays on the disk for those who still read it",
         ),
     },
     "batch": {
         "master": Rule(
-            str, "local[2,4]", "a Spark master such as local[2,4] or spark://H:P", _matches(MASTER)
+            str,
+            "local[2,4]",
+            "a Spark master such as local[2,4] or spark://H:P",
+            _matches(MASTER),
+            meaning="where rebuilds run",
+            restart=NOTHING,
         ),
-        "driver_memory": Rule(str, "1g", SIZE_WORDS, _matches(SIZE)),
-        "memory": Rule(str, "1GB", "DuckDB's memory such as 512MB or 2GB", _matches(MEMORY)),
+        "driver_memory": Rule(
+            str,
+            "1g",
+            SIZE_WORDS,
+            _matches(SIZE),
+            meaning="Java heap of a rebuild's driver",
+            restart=NOTHING,
+        ),
+        "memory": Rule(
+            str,
+            "1GB",
+            "DuckDB's memory such as 512MB or 2GB",
+            _matches(MEMORY),
+            meaning="memory of DuckDB in a task of a rebuild, in a proof and in `verify`",
+            restart=NOTHING,
+        ),
         "proof_rows": Rule(
-            int, 20_000_000, "0 to 1000000000000", lambda count: 0 <= count <= 1_000_000_000_000
+            int,
+            20_000_000,
+            "0 to 1000000000000",
+            lambda count: 0 <= count <= 1_000_000_000_000,
+            meaning="rows of the master up to which every proof reads all of it",
+            restart=NOTHING,
         ),
-        "rollback_window": Rule(str, "1 day", SPAN_WORDS, _is_span, span),
+        "rollback_window": Rule(
+            str,
+            "1 day",
+            SPAN_WORDS,
+            _is_span,
+            span,
+            meaning="how long a replaced publication can be gone back to",
+            restart=NOTHING,
+        ),
         "full_every": Rule(
-            int, 0, "0 (only where it is asked for) to 100000", lambda n: 0 <= n <= 100_000
+            int,
+            0,
+            "0 (only where it is asked for) to 100000",
+            lambda n: 0 <= n <= 100_000,
+            meaning="every n-th build of a view is made from the whole master",
+            restart=NOTHING,
         ),
     },
     "serving": {
@@ -114,10 +206,22 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             "127.0.0.1",
             f"one of {', '.join(LOOPBACK)}: there is no login",
             LOOPBACK.__contains__,
+            meaning="the address of this machine that queries are answered on",
         ),
-        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+        "port": Rule(
+            int,
+            0,
+            "0 (a free port) to 65535",
+            lambda port: 0 <= port <= 65535,
+            meaning="where queries are answered; a free port is kept from start to start",
+        ),
     },
 }
+
+
+def written(value: object) -> str:
+    """A value as TOML has it: JSON's form of texts, numbers, true and false is that."""
+    return json.dumps(value)
 
 
 @dataclass(frozen=True)
