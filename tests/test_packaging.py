@@ -124,6 +124,14 @@ def test_spark_and_its_connector_are_of_one_version() -> None:
     assert revisions == {pins("bootstrap/environment.lock")["pyspark"]}
 
 
+def test_the_part_of_spark_that_airflow_brings_is_of_the_same_version() -> None:
+    project = settings()["project"]
+    wanted = [*project["dependencies"], *project["optional-dependencies"]["airflow"]]
+    pinned = {one.name: str(one.specifier) for one in map(Requirement, wanted)}
+    assert pinned["pyspark-client"] == pinned["pyspark"]
+    assert pinned["pyspark"].startswith("==")
+
+
 def test_jars_that_are_missing_are_refused_with_the_way_out(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
