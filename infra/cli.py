@@ -28,6 +28,7 @@ from schemas.errors import (
 DONE, NO, BAD_USE, INTERRUPTED = 0, 1, 2, 130
 
 VERBS = {
+    "init": "make a new project: a small example to run and to change",
     "up": "start Kafka, streaming and serving, and keep them running",
     "down": "stop a running stack",
     "status": "what runs, and where each stream stands",
@@ -83,6 +84,8 @@ def _run(arguments: list[str]) -> int:
     parser = argparse.ArgumentParser(prog=f"everview {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.arguments(parser)
+    if verb == "init":  # there is no project yet
+        return int(module.run(parser.parse_args(arguments[1:])))
     parser.add_argument("--project", type=Path, default=Path(), metavar="DIR", help="default: .")
     help_ = "default: .everview in the project"
     parser.add_argument("--state", type=Path, metavar="DIR", help=help_)

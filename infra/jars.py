@@ -222,7 +222,7 @@ def _ivy() -> Path:
     for place in places or ():
         for jar in sorted(Path(place, "jars").glob("ivy-*.jar")):
             return jar
-    text = "pyspark must be installed, its Ivy fetches the jars; got none. Run `make setup`"
+    text = "pyspark must be installed, its Ivy fetches the jars; got none. Install everview anew"
     raise JarsNotFetched(text)
 
 
