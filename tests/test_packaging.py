@@ -166,8 +166,9 @@ def test_a_changed_jar_is_refused_by_name(monkeypatch: pytest.MonkeyPatch, tmp_p
         jars.connector_jars()
 
 
-def test_ci_run_is_executable() -> None:
-    assert os.access(ROOT / ".ci" / "run", os.X_OK)
+@pytest.mark.parametrize("script", ["run", "installed"])
+def test_ci_scripts_are_executable(script: str) -> None:
+    assert os.access(ROOT / ".ci" / script, os.X_OK)
 
 
 @needs_git
