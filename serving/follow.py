@@ -509,17 +509,7 @@ def _files(found: StreamContents, view: str) -> object:
 
 
 def _listed(epoch: CommittedEpoch) -> EpochsRow:
-    return EpochsRow(
-        stream=epoch.stream,
-        first=epoch.epoch,
-        last=epoch.epoch,
-        sealed=False,
-        instant=epoch.instant,
-        accepted=epoch.accepted,
-        duplicates=epoch.duplicates,
-        rejected=epoch.rejected,
-        position=epoch.position.json(),
-    )
+    return EpochsRow.of(epoch, epoch.epoch, epoch.epoch, epoch.position.json(), sealed=False)
 
 
 def _merged(read: Iterable[Read]) -> dict[str, dict[str, pa.Table]]:

@@ -30,6 +30,23 @@ class EpochsRow:
     rejected: int
     position: Mapping[str, int]  # after it
 
+    @classmethod
+    def of(
+        cls, counted: Any, first: int, last: int, position: Mapping[str, int], *, sealed: bool
+    ) -> EpochsRow:
+        """From a row of the ledger or an epoch that was read from it: both name their counts so."""
+        return cls(
+            stream=counted.stream,
+            first=first,
+            last=last,
+            sealed=sealed,
+            instant=counted.instant,
+            accepted=counted.accepted,
+            duplicates=counted.duplicates,
+            rejected=counted.rejected,
+            position=position,
+        )
+
 
 @dataclass(frozen=True)
 class VersionRow:
@@ -117,31 +134,13 @@ def history(ledger: Ledger) -> History:
         state = number(connection)
         found_epochs = [
             *(
-                EpochsRow(
-                    stream=row.stream,
-                    first=row.from_epoch,
-                    last=row.until_epoch,
-                    sealed=True,
-                    instant=row.instant,
-                    accepted=row.accepted,
-                    duplicates=row.duplicates,
-                    rejected=row.rejected,
-                    position=json.loads(row.position),
+                EpochsRow.of(
+                    row, row.from_epoch, row.until_epoch, json.loads(row.position), sealed=True
                 )
                 for row in connection.execute(ranges)
             ),
             *(
-                EpochsRow(
-                    stream=row.stream,
-                    first=row.epoch,
-                    last=row.epoch,
-                    sealed=False,
-                    instant=row.instant,
-                    accepted=row.accepted,
-                    duplicates=row.duplicates,
-                    rejected=row.rejected,
-                    position=json.loads(row.position),
-                )
+                EpochsRow.of(row, row.epoch, row.epoch, json.loads(row.position), sealed=False)
                 for row in connection.execute(single)
             ),
         ]
