@@ -16,6 +16,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
 
@@ -124,26 +125,8 @@ def seal(
             raise SealingNotNext(stream, "epochs that carry the same versions", found)
         of_these = (r.stream == stream) & r.epoch.between(first, last)
         bounds = select(r.partition, func.min(r.start), func.max(r.until)).where(of_these)
-        connection.execute(
-            insert(tables.sealed).values(
-                stream=stream,
-                until_epoch=last,
-                from_epoch=first,
-                level=0,
-                from_instant=rows[0].instant,
-                instant=rows[-1].instant,
-                stream_version=rows[0].stream_version,
-                topic_id=rows[-1].topic_id,
-                folded=rows[0].folded,
-                accepted=sum(row.accepted for row in rows),
-                duplicates=sum(row.duplicates for row in rows),
-                rejected=sum(row.rejected for row in rows),
-                ranges=_json(connection.execute(bounds.group_by(r.partition)).all()),
-                position=rows[-1].position,
-                uuid=rows[-1].uuid,
-                added_state=number(connection),
-            )
-        )
+        offsets = _json(connection.execute(bounds.group_by(r.partition)).all())
+        _put(connection, rows, first, last, level=0, begun=rows[0].instant, ranges=offsets)
         connection.execute(delete(tables.ranges).where(of_these))
         connection.execute(
             delete(tables.epochs).where(e.stream == stream, e.epoch.between(first, last))
@@ -186,26 +169,9 @@ def merge_ranges(
             expected = f"no range across the kept boundary {inside[0]}"
             raise SealingNotNext(stream, expected, f"{first}..{last}")
         connection.execute(delete(tables.sealed).where(these))
-        connection.execute(
-            insert(tables.sealed).values(
-                stream=stream,
-                until_epoch=last,
-                from_epoch=first,
-                level=max(row.level for row in rows) + 1,
-                from_instant=rows[0].from_instant,
-                instant=rows[-1].instant,
-                stream_version=rows[0].stream_version,
-                topic_id=rows[-1].topic_id,
-                folded=rows[0].folded,
-                accepted=sum(row.accepted for row in rows),
-                duplicates=sum(row.duplicates for row in rows),
-                rejected=sum(row.rejected for row in rows),
-                ranges=_json((p, r.start, r.until) for p, r in covered(rows).items()),
-                position=rows[-1].position,
-                uuid=rows[-1].uuid,
-                added_state=number(connection),
-            )
-        )
+        level = max(row.level for row in rows) + 1
+        offsets = _json((p, r.start, r.until) for p, r in covered(rows).items())
+        _put(connection, rows, first, last, level=level, begun=rows[0].from_instant, ranges=offsets)
         paths = [each.file.path for each in removed]
         ids = connection.execute(
             select(f.id, f.path).where(f.stream == stream, f.removed_state.is_(None))
@@ -297,6 +263,40 @@ def ranges_of(row: Row[tuple[object, ...]]) -> tuple[Range, ...]:
     """The offsets that a row of `sealed` covers."""
     told: Mapping[str, tuple[int, int]] = json.loads(row.ranges)
     return tuple(sorted(Range(int(p), start, until) for p, (start, until) in told.items()))
+
+
+def _put(
+    connection: Connection,
+    rows: Sequence[Row[Any]],
+    first: int,
+    last: int,
+    *,
+    level: int,
+    begun: datetime,
+    ranges: str,
+) -> None:
+    """The row of a range in the place of `rows`, which are its epochs or the ranges in it, in order
+    and of one kind. `begun` is the instant of its first epoch."""
+    connection.execute(
+        insert(tables.sealed).values(
+            stream=rows[0].stream,
+            until_epoch=last,
+            from_epoch=first,
+            level=level,
+            from_instant=begun,
+            instant=rows[-1].instant,
+            stream_version=rows[0].stream_version,
+            topic_id=rows[-1].topic_id,
+            folded=rows[0].folded,
+            accepted=sum(row.accepted for row in rows),
+            duplicates=sum(row.duplicates for row in rows),
+            rejected=sum(row.rejected for row in rows),
+            ranges=ranges,
+            position=rows[-1].position,
+            uuid=rows[-1].uuid,
+            added_state=number(connection),
+        )
+    )
 
 
 def _needed(connection: Connection, stream: str, added: Sequence[DataFile]) -> Iterator[DataFile]:
