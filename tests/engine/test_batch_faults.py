@@ -45,6 +45,17 @@ def in_a_process(world: Sealed, *arguments: str, failpoints: str) -> int:
     return found.returncode
 
 
+def python(*words: str) -> subprocess.CompletedProcess[str]:
+    """A process of its own that knows this project; what it said."""
+    return subprocess.run(
+        [sys.executable, "-P", *words],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
 def served(world: Sealed, view: str) -> int | None:
     return {row.name: row.publication for row in versions.views(world.ledger)}[view]
 
@@ -96,16 +107,10 @@ def test_a_run_with_nothing_to_build_heals_and_starts_no_spark(world: Sealed) ->
     code = f"import sys; from batch import run; code = run.main({asked}); "
     code += "assert 'pyspark' not in sys.modules; sys.exit(code)"
 
-    found = subprocess.run(
-        [sys.executable, "-P", "-c", code],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = python("-c", code)
 
-    assert found.returncode == 0, found.stderr
-    assert "there is nothing to build" in found.stdout
+    assert said.returncode == 0, said.stderr
+    assert "there is nothing to build" in said.stdout
     assert whole(world, "by_key") == 1
 
 
@@ -119,16 +124,10 @@ def test_prove_and_publish_start_no_spark(world: Sealed) -> None:
         steps += f"assert run.main({asked}) == 0; "
     steps += "assert 'pyspark' not in sys.modules"
 
-    found = subprocess.run(
-        [sys.executable, "-P", "-c", steps],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    said = python("-c", steps)
 
-    assert found.returncode == 0, found.stderr
-    assert "equal: 6 partials" in found.stdout
+    assert said.returncode == 0, said.stderr
+    assert "equal: 6 partials" in said.stdout
     assert whole(world, "by_key") == 1
 
 
@@ -139,8 +138,8 @@ def test_the_second_of_two_builds_names_the_holder(
     codes = []
 
     def another_meanwhile(job: Job) -> list[DataFile]:
-        command = ["--state", str(world.state), "by_key"]
-        codes.append(subprocess_code(command))
+        said = python("-m", "batch.run", "--state", str(world.state), "by_key")
+        codes.append((said.returncode, said.stderr))
         return in_process(job)
 
     done = world.builder(another_meanwhile, lease_ttl=timedelta(days=3650)).all_steps(
@@ -156,17 +155,6 @@ def test_the_second_of_two_builds_names_the_holder(
     made = world.builder(build_idle=timedelta(days=3650)).plan("by_key", full=False, until=None)
     assert run.main(["--state", str(world.state), "by_key"]) == 1
     assert f"build {made.id}, between two steps" in capsys.readouterr().err
-
-
-def subprocess_code(arguments: list[str]) -> tuple[int, str]:
-    found = subprocess.run(
-        [sys.executable, "-P", "-m", "batch.run", *arguments],
-        env={**os.environ, "PYTHONPATH": str(ROOT)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.returncode, found.stderr
 
 
 def test_a_rollback_meanwhile_makes_publishing_fail(world: Sealed) -> None:
