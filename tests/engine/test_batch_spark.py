@@ -4,46 +4,29 @@ what it wrote."""
 from __future__ import annotations
 
 import json
-import os
 import subprocess
-import sys
-import zipfile
 from pathlib import Path
 from typing import Any
 
 import polars
-import pyspark
 import pytest
 
 from schemas.ledger import builds
 from tests.api.world import VIEWS
+from tests.engine import submitting
 from tests.engine.batching import Sealed, events, finished_files, ordered
 from tests.engine.conftest import ROOT
 
 pytestmark = pytest.mark.spark
 
 
-def everview_zip(folder: Path) -> Path:
-    """What the wheel holds, as `--py-files` wants it."""
-    target = folder / "everview.zip"
-    with zipfile.ZipFile(target, "w") as archive:
-        for package in ("schemas", "batch"):
-            for file in sorted((ROOT / package).rglob("*.py")):
-                archive.write(file, file.relative_to(ROOT))
-    return target
-
-
 def spark_submit(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(pyspark.__file__).parent / "bin" / "spark-submit")]
-    command += ["--master", "local[2,4]", "--driver-memory", "512m"]
-    command += ["--py-files", str(everview_zip(folder))]
+    command = [submitting.COMMAND, "--master", "local[2,4]", "--driver-memory", "512m"]
+    command += ["--py-files", str(submitting.everview_zip(folder, "batch"))]
     command += [str(ROOT / "tests" / "engine" / "spark_read_back.py")]
-    command += [str(ROOT / "infra" / "spark" / "main.py"), str(folder / "rows.json"), *arguments]
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONPATH": "", "PYSPARK_PYTHON": sys.executable}
-    return subprocess.run(
-        command, cwd=folder, env=environment, capture_output=True, text=True, check=False
-    )
+    command += [submitting.MAIN, str(folder / "rows.json"), *arguments]
+    own = submitting.environment()
+    return subprocess.run(command, cwd=folder, env=own, capture_output=True, text=True, check=False)
 
 
 def texts(rows: list[tuple[Any, ...]]) -> list[tuple[str, ...]]:

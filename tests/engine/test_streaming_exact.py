@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import os
 import shutil
-import sys
-import zipfile
 from collections import Counter
-from pathlib import Path
 
-import pyspark
 import pytest
 from kafka import KafkaProducer
 
 from infra import jars
-from tests.engine.conftest import ROOT, Stack
+from tests.engine import submitting
+from tests.engine.conftest import Stack
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]
 
@@ -53,26 +49,14 @@ def transactions(stack: Stack, name: str, *, rounds: int) -> None:
     producer.close()
 
 
-def everview_zip(folder: Path) -> Path:
-    """What the wheel holds, as `--py-files` wants it."""
-    target = folder / "everview.zip"
-    with zipfile.ZipFile(target, "w") as archive:
-        for package in ("schemas", "streaming"):
-            for file in sorted((ROOT / package).rglob("*.py")):
-                archive.write(file, file.relative_to(ROOT))
-    return target
-
-
 def spark_submit(stack: Stack) -> tuple[int, str]:
     """The same driver, nothing of it on the path but the zip."""
-    command: tuple[str, ...] = (str(Path(pyspark.__file__).parent / "bin" / "spark-submit"),)
-    command += ("--master", "local[2,4]", "--driver-memory", "512m")
-    command += ("--jars", ",".join(map(str, jars.connector_jars())))
-    command += ("--py-files", str(everview_zip(stack.state.parent)))
-    command += (str(ROOT / "infra" / "spark" / "main.py"), "streaming.run")
-    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    environment |= {"PYTHONPATH": "", "PYSPARK_PYTHON": sys.executable}
-    return stack.start("--once", launcher=command, environment=environment).end()
+    command = [submitting.COMMAND, "--master", "local[2,4]", "--driver-memory", "512m"]
+    command += ["--jars", ",".join(map(str, jars.connector_jars()))]
+    command += ["--py-files", str(submitting.everview_zip(stack.state.parent, "streaming"))]
+    command += [submitting.MAIN, "streaming.run"]
+    own = submitting.environment()
+    return stack.start("--once", launcher=tuple(command), environment=own).end()
 
 
 def test_a_known_sequence_is_counted_exactly(stack: Stack) -> None:
