@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra import deployment, jars, ports, processes, settings, stack
+from infra import dags, deployment, jars, ports, processes, settings, stack
 from infra.java import java_lack
 from infra.parts import kafka, serving, streaming
 from infra.processes import Identity
@@ -26,6 +26,7 @@ from infra.supervisor import Notice, Part, Seen, Supervisor, tail
 from infra.verbs import deploy
 from schemas import project
 from schemas.errors import BadUse, BrokerUnreachable, DefinitionError
+from schemas.project import Project
 
 FIRST_ANSWER = 10.0
 """Seconds that a broker which is not ours may take to answer at all."""
@@ -54,7 +55,7 @@ def attached(folder: Path, state: Path, register: bool) -> int:
         raise BadUse(lack)
     with stack.only_supervisor(state):
         clear(state)
-        prepare(folder, state, register)
+        prepare(folder, state, register, chosen)
         jars.ensure(_progress())
         _Run(folder, state, chosen).run()
     return 0
@@ -69,8 +70,14 @@ def clear(state: Path) -> None:
         processes.end(left, grace=10.0)
 
 
-def prepare(folder: Path, state: Path, register: bool) -> None:
-    """Registers the project on an empty state; later only says how it differs."""
+def prepare(folder: Path, state: Path, register: bool, chosen: Settings) -> None:
+    """Registers the project on an empty state; later only says how it differs. Tells Airflow."""
+    loaded = registered(folder, state, register, chosen)
+    dags.write(state, folder, chosen, loaded)
+
+
+def registered(folder: Path, state: Path, register: bool, chosen: Settings) -> Project | None:
+    """The project, once it is registered or compared with what is; None if it has problems."""
     known = deployment.registered_streams(state)
     try:
         loaded = project.load(folder)
@@ -78,17 +85,19 @@ def prepare(folder: Path, state: Path, register: bool) -> None:
         if not known or register:
             raise
         say(f"the project has problems; what is registered goes on:\n{error}")
-        return
+        return None
+    dags.check(chosen, loaded)
     if not known or register:
         plan = deployment.deploy(loaded, state, datetime.now(UTC))
         for change in plan.changes:
             say(f"registered {change}" if change in plan.registers else str(change))
-        return
+        return loaded
     plan = deployment.plan(loaded, state)
     if plan.changes:
         say("the project differs from what is registered:")
         deploy.show(plan)
         say("what is registered goes on; `everview deploy` registers the project")
+    return loaded
 
 
 class _Run:
