@@ -28,7 +28,7 @@ PASSWORDS = "simple_auth_manager_passwords.json.generated"
 
 NEEDED = ("apache-airflow", "apache-airflow-providers-apache-spark")
 COMPONENTS = ("metadatabase", "scheduler", "triggerer", "dag_processor")
-ANSWER_WITHIN = 5.0
+ANSWER_WITHIN = 15.0
 PARALLELISM = 4
 
 # The servers of task logs would listen on all interfaces, and no setting changes that. Nobody needs
@@ -162,8 +162,8 @@ def health(port: int, pid: int) -> Health:
     try:
         connection.request("GET", "/api/v2/monitor/health")
         told = json.loads(connection.getresponse().read(100_000))
-    except (OSError, ValueError, http.client.HTTPException):
-        return Health(alive=False, ready=False, note="is starting, or does not answer")
+    except (OSError, ValueError, http.client.HTTPException) as error:
+        return Health(alive=False, ready=False, note=f"no answer at port {port}: {error}")
     finally:
         connection.close()
     if born is None:
