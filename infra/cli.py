@@ -29,7 +29,7 @@ DONE, NO, BAD_USE, INTERRUPTED = 0, 1, 2, 130
 
 VERBS = {
     "init": "make a new project: a small example to run and to change",
-    "up": "start Kafka, streaming and serving, and keep them running",
+    "up": "start Kafka, streaming, serving and Airflow, and keep them running",
     "down": "stop a running stack",
     "status": "what runs, and where each stream stands",
     "check": "check every definition of the project; nothing is changed",

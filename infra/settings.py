@@ -231,6 +231,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             meaning="where queries are answered; a free port is kept from start to start",
         ),
     },
+    "airflow": {
+        "own": Rule(bool, True, "true or false"),
+        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+    },
 }
 
 SECTIONS = (*RULES, REBUILD)
@@ -291,6 +295,14 @@ class ServingSettings:
 
 
 @dataclass(frozen=True)
+class AirflowSettings:
+    """Whether the stack brings its own Airflow, and where that answers."""
+
+    own: bool
+    port: int
+
+
+@dataclass(frozen=True)
 class RebuildSetting:
     """When one view is rebuilt, and where that was said."""
 
@@ -335,6 +347,7 @@ class Settings:
     streaming: StreamingSettings
     batch: BatchSettings
     serving: ServingSettings
+    airflow: AirflowSettings
     rebuild: RebuildSettings
 
 
@@ -374,6 +387,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
         StreamingSettings(**meant["streaming"]),
         BatchSettings(**meant["batch"]),
         ServingSettings(**meant["serving"]),
+        AirflowSettings(**meant["airflow"]),
         RebuildSettings(tuple(set_.values())),
     )
 
