@@ -1,0 +1,123 @@
+"""What the demo draws: a table of airlines, below it facts and addresses; or all in one line."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import date
+from itertools import pairwise
+
+from look import DAYS, Look
+from rich.console import Group
+from rich.table import Table
+from rich.text import Text
+
+LINES_AROUND = 19
+"""Lines of a terminal that are no airline."""
+
+COLUMNS = (
+    ("day", "left"),
+    ("airline", "left"),
+    ("flights", "right"),
+    ("late", "right"),
+    ("mean", "right"),
+    ("p90", "right"),
+    ("planes", "right"),
+    ("top destinations", "left"),
+)
+AIRLINE = 24  # characters; the longest names are cut
+
+Facts = Mapping[str, str]
+
+
+def airlines_per_day(height: int) -> int:
+    """How many fit a terminal of so many lines."""
+    return max(1, (height - LINES_AROUND) // DAYS)
+
+
+def facts(seen: Look, before: Look, sending: str, rebuilds: str) -> Facts:
+    """By name, in words; rates are those since `before`."""
+    passed = seen.clock - before.clock
+    rate = (seen.events - before.events) / passed if passed else 0.0
+    age = "no event yet" if seen.age is None else f"{seen.age:.1f} s old"
+    epoch, cut = seen.coverage["epoch"], seen.coverage["cut"]
+    told = {
+        "events": f"{rate:,.0f}/s, epoch {epoch}, {age}: {seen.flights:,} flights, "
+        f"{seen.duplicates:,} duplicates, {seen.rejects:,} rejects",
+        "answer": _layers(seen, epoch, cut),
+        "proof": "none yet",
+        "rebuilds": rebuilds,
+    }
+    if seen.proof:
+        ago = (seen.at - seen.proof.instant).total_seconds()
+        told["proof"] = f"{seen.proof.view}, {ago:.0f} s ago, {seen.proof.words}"
+    if sending:
+        told["sending"] = sending
+    if seen.coverage["degraded"]:
+        told["degraded"] = str(seen.coverage["degraded"])
+    return told
+
+
+def _layers(seen: Look, epoch: int, cut: int) -> str:
+    """How much of what is answered comes from which layer."""
+    if not cut:
+        return f"carrier_day: all of it from speed, epochs 1 to {epoch}; no batch view yet"
+    share = 100 * seen.in_batch / seen.events if seen.events else 0.0
+    return (
+        f"carrier_day: {share:.1f} % from batch, epochs 1 to {cut}; "
+        f"{100 - share:.1f} % from speed, to {epoch}"
+    )
+
+
+def line(seen: Look, told: Facts) -> str:
+    return f"up to {_day(seen.day)}; " + "; ".join(f"{name}: {each}" for name, each in told.items())
+
+
+def drawn(seen: Look, told: Facts, addresses: Facts, said: Sequence[str]) -> Group:
+    below = Table.grid(padding=(0, 2), expand=False)
+    below.add_column(style="bold cyan", no_wrap=True)
+    below.add_column()
+    for name, each in told.items():
+        below.add_row(name, Text(each))
+    below.add_row("", "")
+    for name, each in addresses.items():
+        below.add_row(name, Text(each, no_wrap=True, overflow="fold"))
+    return Group(
+        _airlines(seen), "", below, *(Text(each, style="dim", no_wrap=True) for each in said)
+    )
+
+
+def _airlines(seen: Look) -> Table:
+    title = f"the busiest airlines of three days up to {_day(seen.day)}, simulated time"
+    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+    for name, side in COLUMNS:
+        table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
+    for row, after in pairwise([*seen.rows, None]):
+        assert row is not None
+        last_of_day = after is not None and after[0] != row[0]
+        table.add_row(*_cells(*row), end_section=last_of_day)
+    return table
+
+
+def _cells(
+    day: str,
+    airline: str | None,
+    flights: int,
+    late: float,
+    mean: float | None,
+    p90: float | None,
+    planes: int,
+    destinations: Sequence[str] | None,
+) -> list[Text]:
+    return [
+        Text(day),
+        Text((airline or "unknown")[:AIRLINE]),
+        Text(f"{flights}"),
+        Text(f"{late:.0f} %", style="red" if late >= 40 else ""),
+        *(Text("" if each is None else f"{each:.0f} min") for each in (mean, p90)),
+        Text(f"{planes}"),
+        Text(" ".join(destinations or ())),
+    ]
+
+
+def _day(day: date | None) -> str:
+    return f"{day.day} {day:%B %Y}" if day else "the first flight"
