@@ -28,7 +28,7 @@ from schemas.errors import (
 DONE, NO, BAD_USE, INTERRUPTED = 0, 1, 2, 130
 
 VERBS = {
-    "up": "start Kafka, streaming and serving, and keep them running",
+    "up": "start Kafka, streaming, serving and Airflow, and keep them running",
     "down": "stop a running stack",
     "status": "what runs, and where each stream stands",
     "check": "check every definition of the project; nothing is changed",

@@ -117,6 +117,10 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         ),
         "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
     },
+    "airflow": {
+        "own": Rule(bool, True, "true or false"),
+        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+    },
 }
 
 
@@ -168,6 +172,14 @@ class ServingSettings:
 
 
 @dataclass(frozen=True)
+class AirflowSettings:
+    """Whether the stack brings its own Airflow, and where that answers."""
+
+    own: bool
+    port: int
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of everview.toml, defaults filled in."""
 
@@ -175,6 +187,7 @@ class Settings:
     streaming: StreamingSettings
     batch: BatchSettings
     serving: ServingSettings
+    airflow: AirflowSettings
 
 
 def load(project: Path, environment: Mapping[str, str]) -> Settings:
@@ -208,6 +221,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
         StreamingSettings(**meant["streaming"]),
         BatchSettings(**meant["batch"]),
         ServingSettings(**meant["serving"]),
+        AirflowSettings(**meant["airflow"]),
     )
 
 

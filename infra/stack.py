@@ -18,6 +18,9 @@ from infra.files import replace
 from infra.processes import Identity
 from schemas.errors import StackRunning
 
+AIRFLOW = "airflow"
+"""The part that no answer needs."""
+
 
 @dataclass(frozen=True)
 class PartRecord:
@@ -42,6 +45,7 @@ class Stack:
     bootstrap_servers: str
     http: str
     parts: Mapping[str, PartRecord] = field(default_factory=dict)
+    airflow: str | None = None  # its address, where the stack brings its own
 
     @property
     def running(self) -> bool:
@@ -49,7 +53,14 @@ class Stack:
 
     @property
     def ready(self) -> bool:
+        """Everything is."""
         return bool(self.parts) and all(part.state == "ready" for part in self.parts.values())
+
+    @property
+    def answering(self) -> bool:
+        """Every part that an answer needs is ready."""
+        needed = [part for name, part in self.parts.items() if name != AIRFLOW]
+        return bool(needed) and all(part.state == "ready" for part in needed)
 
 
 def file(state: Path) -> Path:

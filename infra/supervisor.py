@@ -38,7 +38,7 @@ TOGETHER = 0.3
 """Seconds within which two signals to stop are one."""
 
 MANY_DEATHS = 3
-STOP_WITHIN = 30.0
+STOP_WITHIN = 40.0
 CLEARING = 5.0
 LOG_BYTES = 16 * 1024 * 1024
 TAIL_LINES = 12
@@ -58,7 +58,8 @@ class Part:
     """A process to keep running.
 
     `prepare` runs before every start, beside the other parts; `probe` takes the pid and the time;
-    `grace` and `every` (between two probes) are seconds.
+    `grace` and `every` (between two probes) are seconds. The first start waits until all parts in
+    `after` are ready.
     """
 
     name: str
@@ -69,11 +70,13 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     every: float = 0.25
+    after: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Seen:
-    """A part as it is now. States: starting, ready, unhealthy, restarting, stopping, stopped."""
+    """A part as it is now. States: waiting (for those it comes after), starting, ready, unhealthy,
+    restarting, stopping, stopped."""
 
     name: str
     state: str
@@ -110,7 +113,7 @@ class _Running:
 
     part: Part
     log: Path
-    state: str = "starting"
+    state: str = "waiting"
     run: int = 0
     process: subprocess.Popen[bytes] | None = None
     identity: Identity | None = None
@@ -156,7 +159,10 @@ class Supervisor:
         notice: Callable[[Notice], None],
         changed: Callable[[Sequence[Seen]], None],
     ) -> None:
-        self._parts = {part.name: _Running(part, logs / f"{part.name}.log") for part in parts}
+        self._parts: dict[str, _Running] = {}
+        for part in parts:
+            assert all(name in self._parts for name in part.after), "they stop in reverse order"
+            self._parts[part.name] = _Running(part, logs / f"{part.name}.log")
         self._stack, self._folder = stack, folder
         self._notice, self._changed = notice, changed
         self._news: queue.SimpleQueue[_News] = queue.SimpleQueue()
@@ -175,9 +181,7 @@ class Supervisor:
         """Starts everything and returns when everything has stopped."""
         handlers = self._handle_signals()
         try:
-            for running in self._parts.values():
-                running.asked_at = time.monotonic()
-                self._prepare(running)
+            self._start_waiting()
             self._tell()
             while not self._done():
                 self._step()
@@ -248,6 +252,14 @@ class Supervisor:
         self._changed([running.seen() for running in self._parts.values()])
 
     # ---- starting
+
+    def _start_waiting(self) -> None:
+        """Starts the parts whose turn has come."""
+        for running in self._parts.values():
+            after = [self._parts[name].state for name in running.part.after]
+            if running.state == "waiting" and all(state == "ready" for state in after):
+                running.asked_at = time.monotonic()
+                self._prepare(running)
 
     def _prepare(self, running: _Running) -> None:
         running.run += 1
@@ -347,11 +359,12 @@ class Supervisor:
         name = running.part.name
         again = running.state == "unhealthy"
         running.state = "ready"
-        if again:
-            self._notice(Notice(name, "ready", f"{name} is well again"))
-            return
-        running.ready_after = now - running.asked_at
-        self._notice(Notice(name, "ready", f"{name} is ready after {running.ready_after:.1f} s"))
+        text = f"{name} is well again"
+        if not again:
+            running.ready_after = now - running.asked_at
+            text = f"{name} is ready after {running.ready_after:.1f} s"
+        self._notice(Notice(name, "ready", text))
+        self._start_waiting()
 
     # ---- the end of a part
 
@@ -412,7 +425,7 @@ class Supervisor:
             if running.state == "stopped":
                 self._stopping.pop()
                 continue
-            if running.process is None:  # being prepared, or waiting to start again
+            if running.process is None:  # being prepared, or waiting to start
                 running.start_at, running.state = None, "stopped"
                 running.run += 1
                 continue

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from infra import processes, stack
-from infra.stack import PartRecord, Stack
+from infra.parts import airflow
+from infra.stack import AIRFLOW, PartRecord, Stack
 from schemas.errors import LedgerMissing
 from schemas.ledger import epochs, leases, sealing, versions
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.versions import ViewRow
 
-PARTS = ("kafka", "streaming", "serving")
+PARTS = ("kafka", "streaming", "serving", AIRFLOW)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -42,12 +43,14 @@ def status(state: Path) -> dict[str, Any]:
         "project": last.project if last else None,
         "running": running,
         "ready": bool(last and running and last.ready),
+        "answering": bool(last and running and last.answering),
         "supervisor": {"pid": last.supervisor.pid} if last and running else None,
     }
     for name in PARTS:
         told[name] = _part(last, name, running)
     told["kafka"]["bootstrap_servers"] = last.bootstrap_servers if last and running else None
     told["serving"]["http"] = last.http if last and running else None
+    told[AIRFLOW] |= _airflow(state, last.airflow if last and running else None)
     told["streams"] = _streams(state, _errors(state, last) if running else {})
     return told
 
@@ -55,7 +58,8 @@ def status(state: Path) -> dict[str, Any]:
 def _part(last: Stack | None, name: str, running: bool) -> dict[str, Any]:
     part = last.parts.get(name) if last else None
     if part is None:
-        return {"state": "external" if running and name == "kafka" else "stopped"}
+        absent = {"kafka": "external", AIRFLOW: "left out"}
+        return {"state": absent.get(name, "stopped") if running else "stopped"}
     if not running:
         lives = part.identity is not None and processes.find(part.identity) is not None
         part = PartRecord("left over" if lives else "stopped", part.identity if lives else None)
@@ -68,6 +72,12 @@ def _part(last: Stack | None, name: str, running: bool) -> dict[str, Any]:
         "note": part.note,
         "log": part.log,
     }
+
+
+def _airflow(state: Path, url: str | None) -> dict[str, Any]:
+    """Where Airflow answers, and where the password is: it is told to a person only."""
+    file = str(airflow.password_file(state)) if url else None
+    return {"url": url, "user": airflow.USER if url else None, "password_file": file}
 
 
 def _errors(state: Path, last: Stack | None) -> dict[str, str | None]:
@@ -135,8 +145,10 @@ def _show(told: dict[str, Any]) -> None:
         words = [part["state"]]
         if part.get("pid"):
             words.append(f"(process {part['pid']})")
-        address = part.get("http") or part.get("bootstrap_servers")
+        address = part.get("http") or part.get("bootstrap_servers") or part.get("url")
         words += [address] if address else []
+        if name == AIRFLOW and address:
+            words.append(f"user {part['user']}, password {airflow.password(Path(told['state']))}")
         words += [part["note"]] if part.get("note") else []
         print(f"  {name:<10} {' '.join(words)}")
     for name, stream in told["streams"].items():

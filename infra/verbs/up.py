@@ -1,7 +1,8 @@
-"""Start Kafka, streaming and serving under one supervisor, and keep them running.
+"""Start Kafka, streaming, serving and Airflow under one supervisor, and keep them running.
 
-On an empty state the project is registered first. Ctrl-C stops everything (once more: at once);
-what the state folder holds survives. With --detach the stack runs on, `everview down` stops it.
+On an empty state the project is registered first. Airflow starts when queries can be answered.
+Ctrl-C stops everything (once more: at once); what the state folder holds survives. With --detach
+the stack runs on, `everview down` stops it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from pathlib import Path
 
 from infra import deployment, jars, ports, processes, settings, stack
 from infra.java import java_lack
-from infra.parts import kafka, serving, streaming
+from infra.parts import airflow, kafka, serving, streaming
 from infra.processes import Identity
 from infra.settings import Settings
 from infra.stack import PartRecord, Stack
@@ -35,18 +36,18 @@ DETACHED = "EVERVIEW_DETACHED"
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--detach", action="store_true", help="return when everything is ready")
+    parser.add_argument("--detach", action="store_true", help="return when queries can be answered")
+    parser.add_argument("--no-airflow", action="store_true", help="leave Airflow out")
     help_ = "register the project where it differs from what is registered"
     parser.add_argument("--deploy", action="store_true", help=help_)
 
 
 def run(found: argparse.Namespace) -> int:
-    if found.detach:
-        return detached(found.project, found.state, found.deploy)
-    return attached(found.project, found.state, found.deploy)
+    start = detached if found.detach else attached
+    return start(found.project, found.state, found.deploy, not found.no_airflow)
 
 
-def attached(folder: Path, state: Path, register: bool) -> int:
+def attached(folder: Path, state: Path, register: bool, with_airflow: bool) -> int:
     """Runs the stack in this process until it is asked to stop."""
     chosen = settings.load(folder, os.environ)
     lack = java_lack()
@@ -56,7 +57,7 @@ def attached(folder: Path, state: Path, register: bool) -> int:
         clear(state)
         prepare(folder, state, register)
         jars.ensure(_progress())
-        _Run(folder, state, chosen).run()
+        _Run(folder, state, chosen, with_airflow and _has_airflow(chosen)).run()
     return 0
 
 
@@ -67,6 +68,14 @@ def clear(state: Path) -> None:
     if left:
         say(f"ending {len(left)} processes that the stack before left behind")
         processes.end(left, grace=10.0)
+
+
+def _has_airflow(chosen: Settings) -> bool:
+    """Whether the stack is to bring its Airflow, and can; says why not where it cannot."""
+    lack = airflow.lack() if chosen.airflow.own else None
+    if lack is not None:
+        say(f"Airflow is left out: {lack}")
+    return chosen.airflow.own and lack is None
 
 
 def prepare(folder: Path, state: Path, register: bool) -> None:
@@ -94,7 +103,7 @@ def prepare(folder: Path, state: Path, register: bool) -> None:
 class _Run:
     """One life of a stack."""
 
-    def __init__(self, folder: Path, state: Path, chosen: Settings) -> None:
+    def __init__(self, folder: Path, state: Path, chosen: Settings, with_airflow: bool) -> None:
         self.folder, self.state = folder, state
         self.id = uuid.uuid4().hex
         own = processes.identity(os.getpid())
@@ -103,10 +112,13 @@ class _Run:
         wanted = {"serving": chosen.serving.port}
         if chosen.kafka.own:
             wanted |= {"kafka": chosen.kafka.port, "controller": 0}
+        if with_airflow:
+            wanted |= {"airflow": chosen.airflow.port}
         open_ = ports.choose(state / "run" / "ports.json", wanted)
         self.servers = chosen.kafka.bootstrap_servers or f"127.0.0.1:{open_['kafka']}"
         host = chosen.serving.host
         self.http = f"http://{f'[{host}]' if ':' in host else host}:{open_['serving']}"
+        self.airflow = f"http://127.0.0.1:{open_['airflow']}" if with_airflow else None
         parts: list[Part] = []
         if chosen.kafka.own:
             broker = kafka.part(state, open_["kafka"], open_["controller"], chosen.kafka.heap)
@@ -127,6 +139,16 @@ class _Run:
             )
         )
         parts.append(serving.part(state, host, open_["serving"]))
+        if with_airflow:
+            parts.append(
+                airflow.part(
+                    state,
+                    open_["airflow"],
+                    dags=Path(__file__).parents[2] / "dags",
+                    file=state / "dags.json",
+                    master=chosen.batch.master,
+                )
+            )
         self.supervisor = Supervisor(
             parts,
             stack=self.id,
@@ -136,7 +158,7 @@ class _Run:
             changed=self._changed,
         )
         self.begun = time.monotonic()
-        self.told = False
+        self.told_answering = self.told_airflow = False
 
     def run(self) -> None:
         say(f"starting on {self.state}; logs in {self.state / 'logs'}")
@@ -159,20 +181,36 @@ class _Run:
             )
             for part in seen
         }
-        told = Stack(self.id, self.identity, str(self.folder), self.servers, self.http, parts)
+        told = Stack(
+            self.id, self.identity, str(self.folder), self.servers, self.http, parts, self.airflow
+        )
         stack.write(self.state, told)
-        if told.ready and not self.told:
-            self.told = True
-            say(f"everything is ready after {time.monotonic() - self.begun:.1f} s")
+        if told.answering and not self.told_answering:
+            self.told_answering = True
+            what = "everything is ready" if told.airflow is None else "queries can be answered"
+            say(f"{what} after {time.monotonic() - self.begun:.1f} s")
             show(told)
+            if told.airflow is not None:
+                say("Airflow is starting")
             if DETACHED not in os.environ:
                 say("Ctrl-C stops everything")
+        if told.airflow is not None and told.ready and not self.told_airflow:
+            self.told_airflow = True
+            say(f"everything is ready after {time.monotonic() - self.begun:.1f} s")
+            print(f"    Airflow  {told.airflow}  {login(self.state)}", flush=True)
 
 
 def show(running: Stack) -> None:
     """The addresses of a stack."""
     print(f"    queries  {running.http}/sql", flush=True)
     print(f"    Kafka    {running.bootstrap_servers}", flush=True)
+
+
+def login(state: Path) -> str:
+    """How to log in to Airflow. Where a log file listens, the password is not told."""
+    if DETACHED in os.environ:
+        return f"user {airflow.USER}, password in {airflow.password_file(state)}"
+    return f"user {airflow.USER}, password {airflow.password(state)}"
 
 
 def say(text: str) -> None:
@@ -209,13 +247,14 @@ def _must_answer(servers: str) -> None:
 # ---- detached
 
 
-def detached(folder: Path, state: Path, register: bool) -> int:
-    """Runs the stack in a process of its own; returns once everything is ready, or nothing is."""
+def detached(folder: Path, state: Path, register: bool, with_airflow: bool) -> int:
+    """Runs the stack in a process of its own; returns once it answers, or has ended."""
     log = state / "logs" / "supervisor.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     command = [sys.executable, "-P", "-m", "infra", "up"]
     command += ["--project", str(folder), "--state", str(state)]
     command += ["--deploy"] if register else []
+    command += [] if with_airflow else ["--no-airflow"]
     with log.open("ab") as file:
         start = file.tell()
         child = subprocess.Popen(
@@ -235,7 +274,7 @@ def detached(folder: Path, state: Path, register: bool) -> int:
 
 
 def _followed(child: subprocess.Popen[bytes], log: Path, start: int, state: Path) -> int:
-    """Shows what a detached stack says until it is ready or has ended."""
+    """Shows what a detached stack says until it answers or has ended."""
     shown = 0
     while True:
         try:
@@ -249,6 +288,8 @@ def _followed(child: subprocess.Popen[bytes], log: Path, start: int, state: Path
         if code is not None:
             return code or 1
         running = stack.read(state)
-        if running and running.supervisor.pid == child.pid and running.ready:
+        if running and running.supervisor.pid == child.pid and running.answering:
             print(f"it runs as process {child.pid}; `everview down` stops it")
+            if not running.ready:
+                print("`everview status` tells where Airflow is when it is ready")
             return 0

@@ -98,7 +98,7 @@ def test_status_and_down_where_nothing_runs(
     code = down.run(argparse.Namespace(state=tmp_path, now=False))
 
     assert (told["running"], told["ready"], told["streams"]) == (False, False, {})
-    assert [told[part]["state"] for part in status.PARTS] == ["stopped"] * 3
+    assert [told[part]["state"] for part in status.PARTS] == ["stopped"] * 4
     assert json.dumps(told)
     assert code == 0
     assert "nothing runs" in capsys.readouterr().out
