@@ -46,10 +46,11 @@ def main() -> int:
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.add_argument("--rate", type=float, default=400.0, help="records per second")
     parser.add_argument("--state", type=Path, default=HERE / ".everview")
+    parser.add_argument("--no-airflow", action="store_true", help="leave Airflow out")
     found = parser.parse_args()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        run(found.state.absolute(), found.rate, time.monotonic())
+        run(found.state.absolute(), found.rate, not found.no_airflow)
     except KeyboardInterrupt:
         print("everything has stopped" if not stack_runs(found.state) else "the demo has stopped")
     except (EverviewError, FileNotFoundError) as error:
@@ -63,11 +64,12 @@ def stack_runs(state: Path) -> bool:
     return running is not None and running.running
 
 
-def run(state: Path, rate: float, begun: float) -> None:
+def run(state: Path, rate: float, with_airflow: bool) -> None:
     """Until Ctrl-C. Raises EverviewError; FileNotFoundError without the package of the flights."""
+    begun = time.monotonic()
     flights = prepare() / "flights.csv"
     with ExitStack() as ending, only_demo(state):
-        started = Started(HERE, state)
+        started = Started(HERE, state, with_airflow)
         ending.callback(started.stop)
         lines = feed.read(flights)
         running = started.wait()
@@ -139,22 +141,24 @@ class Watch:
 
     def _addresses(self) -> Facts:
         running = stack.read(self._state)
-        return {} if running is None else addresses(running, self._state)
+        return {} if running is None else addresses(running, self._state, self._console.is_terminal)
 
 
-def addresses(running: Stack, state: Path) -> Facts:
-    """Every address with what it is for, and a line to copy."""
+def addresses(running: Stack, state: Path, secret: bool) -> Facts:
+    """Every address with what it is for, and a line to copy; without what must be in no log."""
     everview = os.path.relpath(Path(sys.executable).with_name("everview"))
     own = state == HERE / ".everview"
     where = f"--project {os.path.relpath(HERE)}" if own else f"--state {os.path.relpath(state)}"
     told = {"queries": f"{running.http}/sql"}
     if running.airflow is not None:
-        password = airflow.password(state) or "not made yet"
-        told["Airflow"] = f"{running.airflow}, user {airflow.USER}, password {password}"
-            f"{running.airflow}, user {airflow.USER}, password {password or 'not yet made'}"
-        )
+        told["Airflow"] = f"{running.airflow}, {login(state, secret)}"
     told["Kafka"] = f"{running.bootstrap_servers}, topic {TOPIC}"
     return {**told, "try": f'{everview} sql {where} "{ASK}"'}
+
+
+def login(state: Path, secret: bool) -> str:
+    told = airflow.password(state) if secret else f"in {airflow.password_file(state)}"
+    return f"user {airflow.USER}, password {told or 'not made yet'}"
 
 
 if __name__ == "__main__":

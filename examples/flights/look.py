@@ -43,6 +43,17 @@ class LastProof:
 
 
 @dataclass(frozen=True)
+class Counts:
+    """Events of all epochs, and the last sealed epoch."""
+
+    events: int
+    in_batch: int
+    duplicates: int
+    rejects: int
+    sealed: int
+
+
+@dataclass(frozen=True)
 class Look:
     """One moment's answers: what is counted, and where the answer of `carrier_day` comes from."""
 
@@ -52,11 +63,7 @@ class Look:
     day: date | None  # of the newest flight; None before any
     rows: Sequence[Sequence[Any]]
     coverage: Mapping[str, Any]
-    events: int
-    in_batch: int
-    duplicates: int
-    rejects: int
-    sealed: int
+    counts: Counts
     proof: LastProof | None
     publications: int
 
@@ -86,7 +93,7 @@ def look(answers: Answers, each: int) -> Look:
         day,
         busiest["rows"],
         covered,
-        *counts,
+        Counts(*counts),
         _proof(*proofs[0]) if proofs else None,
         publications,
     )

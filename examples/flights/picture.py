@@ -37,12 +37,12 @@ def airlines_per_day(height: int) -> int:
 def facts(seen: Look, before: Look, sending: str, rebuilds: str) -> Facts:
     """By name, in words; rates are those since `before`."""
     passed = seen.clock - before.clock
-    rate = (seen.events - before.events) / passed if passed else 0.0
+    rate = (seen.counts.events - before.counts.events) / passed if passed else 0.0
     age = "no event yet" if seen.age is None else f"{seen.age:.1f} s old"
     epoch, cut = seen.coverage["epoch"], seen.coverage["cut"]
     told = {
         "events": f"{rate:,.0f}/s, epoch {epoch}, {age}: {seen.flights:,} flights, "
-        f"{seen.duplicates:,} duplicates, {seen.rejects:,} rejects",
+        f"{seen.counts.duplicates:,} duplicates, {seen.counts.rejects:,} rejects",
         "answer": _layers(seen, epoch, cut),
         "proof": "none yet",
         "rebuilds": rebuilds,
@@ -61,7 +61,7 @@ def _layers(seen: Look, epoch: int, cut: int) -> str:
     """How much of what is answered comes from which layer."""
     if not cut:
         return f"carrier_day: all of it from speed, epochs 1 to {epoch}; no batch view yet"
-    share = 100 * seen.in_batch / seen.events if seen.events else 0.0
+    share = 100 * seen.counts.in_batch / seen.counts.events if seen.counts.events else 0.0
     return (
         f"carrier_day: {share:.1f} % from batch, epochs 1 to {cut}; "
         f"{100 - share:.1f} % from speed, to {epoch}"

@@ -6,10 +6,10 @@ import threading
 import time
 from pathlib import Path
 
-from infra.orchestrator import AirflowRefused, Orchestrator
 from look import Look
 
 from infra import orchestrator, stack
+from infra.orchestrator import AirflowRefused, Orchestrator
 
 VIEWS = ("carrier_day", "everything", "carrier_hour", "dest_totals", "origin_weather")
 MONTHS = 2
@@ -36,7 +36,7 @@ class Rebuilds(threading.Thread):
 
     def turn(self, seen: Look) -> None:
         """Tells what was answered last; nothing can be built before an epoch is sealed."""
-        if seen.day is None or not seen.sealed or self._asked.is_set():
+        if seen.day is None or not seen.counts.sealed or self._asked.is_set():
             return
         turn = ((seen.day.year - 2013) * 12 + seen.day.month - 1) // MONTHS
         if turn > self._turn:

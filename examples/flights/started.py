@@ -22,7 +22,7 @@ STOP_WITHIN = 60.0
 class Started:
     """`said` are the last lines of our child; they are printed too, unless `quiet`."""
 
-    def __init__(self, project: Path, state: Path) -> None:
+    def __init__(self, project: Path, state: Path, with_airflow: bool) -> None:
         self.state = state
         self.said: deque[str] = deque(maxlen=2)
         self.quiet = False
@@ -33,6 +33,7 @@ class Started:
             return
         guard = ["-P", "-m", "infra.launch", str(os.getpid()), sys.executable]
         up = ["-P", "-m", "infra", "up", "--project", str(project), "--state", str(state)]
+        up += [] if with_airflow else ["--no-airflow"]
         self.child = subprocess.Popen(
             [sys.executable, *guard, *up],
             stdin=subprocess.DEVNULL,
