@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 LOOK_EVERY, TELL_EVERY = 1.0, 5.0
 RATE_OVER = 6  # looks
 STOP_WITHIN = 10.0
-ASK = "SELECT * FROM carrier_day ORDER BY day DESC, flights DESC LIMIT 5"
+ASK = "SELECT * FROM origin_weather"
 
 
 def main() -> int:
@@ -146,14 +146,19 @@ class Watch:
 
 def addresses(running: Stack, state: Path, secret: bool) -> Facts:
     """Every address with what it is for, and a line to copy; without what must be in no log."""
-    everview = os.path.relpath(Path(sys.executable).with_name("everview"))
+    everview = near(Path(sys.executable).with_name("everview"))
     own = state == HERE / ".everview"
-    where = f"--project {os.path.relpath(HERE)}" if own else f"--state {os.path.relpath(state)}"
+    where = f"--project {near(HERE)}" if own else f"--state {near(state)}"
     told = {"queries": f"{running.http}/sql"}
     if running.airflow is not None:
         told["Airflow"] = f"{running.airflow}, {login(state, secret)}"
     told["Kafka"] = f"{running.bootstrap_servers}, topic {TOPIC}"
     return {**told, "try": f'{everview} sql {where} "{ASK}"'}
+
+
+def near(path: Path) -> str:
+    """A path as it is typed here."""
+    return min(str(path), os.path.relpath(path), key=len)
 
 
 def login(state: Path, secret: bool) -> str:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import date
-from itertools import pairwise
 
 from look import DAYS, Look
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-LINES_AROUND = 19
+LINES_AROUND = 20
 """Lines of a terminal that are no airline."""
 
 COLUMNS = (
@@ -19,12 +18,12 @@ COLUMNS = (
     ("airline", "left"),
     ("flights", "right"),
     ("late", "right"),
-    ("mean", "right"),
-    ("p90", "right"),
+    ("mean delay", "right"),
+    ("p90 delay", "right"),
     ("planes", "right"),
     ("top destinations", "left"),
 )
-AIRLINE = 24  # characters; the longest names are cut
+MANY_LATE = 40.0  # percent
 
 Facts = Mapping[str, str]
 
@@ -38,7 +37,7 @@ def facts(seen: Look, before: Look, sending: str, rebuilds: str) -> Facts:
     """By name, in words; rates are those since `before`."""
     passed = seen.clock - before.clock
     rate = (seen.counts.events - before.counts.events) / passed if passed else 0.0
-    age = "no event yet" if seen.age is None else f"{seen.age:.1f} s old"
+    age = "no event yet" if seen.age is None else f"the newest {seen.age:.1f} s old"
     epoch, cut = seen.coverage["epoch"], seen.coverage["cut"]
     told = {
         "events": f"{rate:,.0f}/s, epoch {epoch}, {age}: {seen.flights:,} flights, "
@@ -80,26 +79,28 @@ def drawn(seen: Look, told: Facts, addresses: Facts, said: Sequence[str]) -> Gro
         below.add_row(name, Text(each))
     below.add_row("", "")
     for name, each in addresses.items():
-        below.add_row(name, Text(each, no_wrap=True, overflow="fold"))
+        below.add_row(name, Text(each, overflow="fold"))
     return Group(
         _airlines(seen), "", below, *(Text(each, style="dim", no_wrap=True) for each in said)
     )
 
 
 def _airlines(seen: Look) -> Table:
-    title = f"the busiest airlines of three days up to {_day(seen.day)}, simulated time"
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, padding=(0, 1))
+    title = f"the busiest airlines of three days up to {_day(seen.day)} (simulated)"
+    table = Table(title=title, title_justify="left", title_style="bold", box=None)
     for name, side in COLUMNS:
         table.add_column(name, justify=side, no_wrap=True)  # type: ignore[arg-type]
-    for row, after in pairwise([*seen.rows, None]):
-        assert row is not None
-        last_of_day = after is not None and after[0] != row[0]
-        table.add_row(*_cells(*row), end_section=last_of_day)
+    before = ""
+    for day, *cells in seen.rows:
+        if before and day != before:
+            table.add_row()
+        shown = "" if day == before else f"{date.fromisoformat(day):%a %d %b}"
+        table.add_row(shown, *_cells(*cells))
+        before = day
     return table
 
 
 def _cells(
-    day: str,
     airline: str | None,
     flights: int,
     late: float,
@@ -109,10 +110,9 @@ def _cells(
     destinations: Sequence[str] | None,
 ) -> list[Text]:
     return [
-        Text(day),
-        Text((airline or "unknown")[:AIRLINE]),
+        Text(airline or "unknown"),
         Text(f"{flights}"),
-        Text(f"{late:.0f} %", style="red" if late >= 40 else ""),
+        Text(f"{late:.0f} %", style="red" if late >= MANY_LATE else ""),
         *(Text("" if each is None else f"{each:.0f} min") for each in (mean, p90)),
         Text(f"{planes}"),
         Text(" ".join(destinations or ())),
