@@ -59,7 +59,7 @@ def facts(seen: Look, before: Look, sending: str, rebuilds: str) -> Facts:
 def _layers(seen: Look, epoch: int, cut: int) -> str:
     """How much of what is answered comes from which layer."""
     if not cut:
-        return f"carrier_day: all of it from speed, epochs 1 to {epoch}; no batch view yet"
+        return f"carrier_day: all from speed, to epoch {epoch}; no batch view yet"
     share = 100 * seen.counts.in_batch / seen.counts.events if seen.counts.events else 0.0
     return (
         f"carrier_day: {share:.1f} % from batch, epochs 1 to {cut}; "
