@@ -5,7 +5,8 @@
     prove      the comparison, recorded                                  -> equal, repair, refused
     publish    the pointer, `current.json`, what nobody needs any more   -> published
 
-A step works under the build's lease and keeps it alive; between two processes it is parked.
+A step works under the build's lease and keeps it alive; between two processes it is parked. A
+build that nobody goes on with is released: it has failed, and the lease is free.
 """
 
 from __future__ import annotations
@@ -111,6 +112,7 @@ class Builder:
         with self._resumed(build_id) as (lease, build, end):
             if build.state not in BUILT:
                 _must_be(build, ("building",))
+                plan.remove_leftovers(self._ledger, self._root, build)  # of a try before
                 with self._failing(build):
                     self._rebuild(build)
             end()
@@ -139,6 +141,18 @@ class Builder:
             end()
             leases.release(self._ledger, lease)
         return found
+
+    def release(self, build_id: int) -> Build:
+        """Give up a build that nobody goes on with; one that has ended stays as it is. Raises
+        LeaseHeld while another process works on it."""
+        build = builds.build(self._ledger, build_id)
+        if build.state not in UNFINISHED:
+            return build
+        with suppress(StaleToken), self._resumed(build_id) as (lease, found, end):
+            self._fail(found, f"build {build_id} was given up before it was published")
+            end()
+            leases.release(self._ledger, lease)
+        return builds.build(self._ledger, build_id)
 
     # ---- steps, under the lease
 

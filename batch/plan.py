@@ -73,12 +73,12 @@ def job(
 
 
 def remove_leftovers(ledger: Ledger, root: DataRoot, build: Build) -> list[str]:
-    """Remove what builds of this view wrote and the ledger does not name: those builds are over,
-    since `build` holds the lease. Gives the paths."""
+    """Remove what builds of this view wrote and the ledger does not name, and what an earlier try
+    of this one did: those are over, since `build` holds the lease. Gives the paths."""
     keep = named(ledger, BATCH, build.stream) | named(ledger, FINISHED, build.stream)
     top = root.local("views").parent
     gone = []
-    for folder in _folders(top, build):
+    for folder in _folders(top, build.view):
         for file in sorted(each for each in folder.rglob("*") if each.is_file()):
             path = file.relative_to(top).as_posix()
             if path not in keep:
@@ -96,9 +96,9 @@ def remove_empty(folder: Path) -> None:
             each.rmdir()
 
 
-def _folders(top: Path, build: Build) -> Iterator[Path]:
-    """The folders of other builds of the view."""
-    views, batch = top / "views" / build.view, top / "batch" / build.view
+def _folders(top: Path, view: str) -> Iterator[Path]:
+    """The folders of the builds of a view."""
+    views, batch = top / "views" / view, top / "batch" / view
     for folder in [*views.glob("*"), *batch.glob("*/*")]:
-        if folder.is_dir() and folder.name.isdigit() and int(folder.name) != build.id:
+        if folder.is_dir() and folder.name.isdigit():
             yield folder

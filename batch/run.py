@@ -2,6 +2,11 @@
 
 Without --step, everything for each view, one after the other, in one process with one Spark
 session. With it, one step of one build: `plan` prints the build's number, which the others take.
+A step that did not come to its end can be repeated. `release` gives up a build that nobody will
+go on with, so that the next one can begin at once; of a build that has ended it changes nothing.
+
+Exit codes: 0 done, or nothing to build; 1 refused or failed; 2 bad use; 3 not ours to do, since
+another build of the view, or another process of this one, is at work.
 """
 
 from __future__ import annotations
@@ -21,21 +26,21 @@ from typing import Any
 from batch import proof, publish, scratch
 from batch.build import Builder, Done
 from batch.settings import Settings
-from batch.stages import Job
+from batch.stages import CORE, Job
 from batch.stopping import Stopping
-from schemas.errors import BadUse, EverviewError, NothingToBuild
-from schemas.ledger import versions
+from schemas.errors import BadUse, EverviewError, LeaseHeld, NothingToBuild
+from schemas.ledger import builds, versions
 from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.files import DataFile
 from schemas.storage import DataRoot
 
-DONE, NO, BAD_USE = 0, 1, 2
-STEPS = ("all", "plan", "rebuild", "prove", "publish")
+DONE, NO, BAD_USE, HELD = 0, 1, 2, 3
+STEPS = ("all", "plan", "rebuild", "prove", "publish", "release")
 NEEDS_BUILD = STEPS[2:]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 refused, failed or not ours to do, 2 bad use."""
+    """Exit codes: see above."""
     found = parse(argv)
     stopping = Stopping()
     try:
@@ -52,7 +57,13 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _Run(ledger, builder, found.settings, found.json).step(found)
     except EverviewError as error:
         sys.stderr.write(f"{error}\n")
-        return BAD_USE if isinstance(error, BadUse) else NO
+        return _code(error)
+
+
+def _code(error: EverviewError) -> int:
+    if isinstance(error, BadUse):
+        return BAD_USE
+    return HELD if isinstance(error, LeaseHeld) else NO
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
@@ -115,7 +126,7 @@ class _Run:
                     sys.stderr.write(f"current.json of view {row.name!r} is not written: {error}\n")
         if found.step == "all":
             codes = [self._all(view, found) for view in dict.fromkeys(found.views)]
-            return max(codes)
+            return NO if NO in codes else max(codes)
         if found.step == "plan":
             (view,) = found.views
             try:
@@ -130,13 +141,28 @@ class _Run:
             self._tell(asdict(build), f"build {build.id} of view {build.view!r} is built")
         elif found.step == "prove":
             proved = self._builder.prove(found.build)
-            self._tell(dict(proved.evidence) | {"verdict": proved.verdict}, proved.words)
+            told = {"verdict": proved.verdict, "proof": proved.words}
+            self._tell(dict(proved.evidence) | told, proved.words)
             _repair_told(proved)
+        elif found.step == "publish":
+            self._publish(found.build)
         else:
-            row_ = self._builder.publish(found.build)
-            told = {"view": row_.view, "publication": row_.id, "cut": row_.cut, "kind": row_.kind}
-            self._tell(told, f"view {row_.view!r} is published up to epoch {row_.cut}")
+            build = self._builder.release(found.build)
+            ended = {"id": build.id, "view": build.view, "state": build.state}
+            self._tell(ended, f"build {build.id} of view {build.view!r} is {build.state}")
         return DONE
+
+    def _publish(self, build: int) -> None:
+        row = self._builder.publish(build)
+        files = builds.build_files(self._ledger, build)
+        told = {
+            "view": row.view,
+            "publication": row.id,
+            "cut": row.cut,
+            "rows": sum(each.rows for each in files if each.table == CORE),
+            "verdict": "repair" if row.kind == "repair" else "equal",
+        }
+        self._tell(told, f"view {row.view!r} is published up to epoch {row.cut}")
 
     def _all(self, view: str, found: argparse.Namespace) -> int:
         """One view; that another one fails is none of its trouble."""
@@ -148,7 +174,7 @@ class _Run:
         except EverviewError as error:
             self._tell({"view": view, "error": str(error)}, "")
             sys.stderr.write(f"{error}\n")
-            return NO
+            return _code(error)
         self._tell(done.json(), _line(done))
         _repair_told(done.proof)
         return DONE

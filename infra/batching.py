@@ -1,4 +1,5 @@
-"""What the verbs about batch views share: names of views, and sealing asked for and awaited."""
+"""What the verbs about batch views share: names of views, flags of builds, and sealing asked for
+and awaited."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.parts.streaming import STALE
+from infra.settings import BatchSettings
 from schemas.errors import ViewUnknown
 from schemas.ledger import epochs, leases, sealing, versions
 from schemas.ledger.connect import Ledger
@@ -28,6 +30,15 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[ViewRow]:
         if name.lower() not in known:
             raise ViewUnknown(name, [row.name for row in known.values()])
     return [known[name] for name in dict.fromkeys(map(str.lower, names))] or list(known.values())
+
+
+def flags(chosen: BatchSettings) -> list[str]:
+    """What `batch.run` is told of a project's settings, wherever Spark runs."""
+    return [
+        *("--memory", chosen.memory, "--proof-rows", str(chosen.proof_rows)),
+        *("--rollback-window", str(int(chosen.rollback_window.total_seconds()))),
+        *("--full-every", str(chosen.full_every)),
+    ]
 
 
 def sealed(

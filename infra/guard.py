@@ -16,7 +16,7 @@ from types import FrameType
 
 from infra import processes
 
-PATIENCE, GRACE = 4.0, 4.0
+PATIENCE, GRACE = 3.0, 3.0
 """Seconds for an orderly end; seconds after SIGTERM for those who did not end."""
 
 LOOK_EVERY = 0.5

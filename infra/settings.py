@@ -8,16 +8,19 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from schemas import schedule
 from schemas.errors import DefinitionError, Problem
 
 FILE = "everview.toml"
 PREFIX = "EVERVIEW_"
+REBUILD = "rebuild"
+"""The section whose keys are names of views."""
 
 SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
 SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
@@ -67,6 +70,9 @@ def size(text: str) -> int:
     return int(text[:-1]) << (20 if text[-1] in "mM" else 30)
 
 
+ARCHIVE = re.compile(r"(\S.*\.zip)?")
+POOL = re.compile(r"\w[\w.-]{0,249}")
+
 SPAN_WORDS = "a span of time up to 10 years such as '1 day' or '90 seconds'"
 SIZE_WORDS = "a size such as 512m or 1g"
 
@@ -107,6 +113,15 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "full_every": Rule(
             int, 0, "0 (only where it is asked for) to 100000", lambda n: 0 <= n <= 100_000
         ),
+        "py_files": Rule(
+            str,
+            "",
+            "the path or address of an everview.zip, or '' where everview is installed",
+            _matches(ARCHIVE),
+        ),
+        "pool": Rule(
+            str, "default_pool", "the name of a pool of Airflow's such as builds", _matches(POOL)
+        ),
     },
     "serving": {
         "host": Rule(
@@ -122,6 +137,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
     },
 }
+
+SECTIONS = (*RULES, REBUILD)
 
 
 @dataclass(frozen=True)
@@ -161,6 +178,8 @@ class BatchSettings:
     proof_rows: int
     rollback_window: timedelta
     full_every: int
+    py_files: str  # what executors are sent when Airflow submits a build
+    pool: str  # in which Airflow runs builds
 
 
 @dataclass(frozen=True)
@@ -180,6 +199,43 @@ class AirflowSettings:
 
 
 @dataclass(frozen=True)
+class RebuildSetting:
+    """When one view is rebuilt, and where that was said."""
+
+    view: str
+    schedule: str
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class RebuildSettings:
+    """[rebuild]: schedules by names of views, over those that definitions have."""
+
+    views: tuple[RebuildSetting, ...] = ()
+
+    def of(self, view: str) -> str | None:
+        """The schedule that a view was given, if it was given one."""
+        same = (each for each in self.views if each.view.lower() == view.lower())
+        return next((each.schedule for each in same), None)
+
+    def unknown(self, views: Iterable[str]) -> list[Problem]:
+        """What is set for other views than these."""
+        known = {name.lower(): name for name in views}
+        return [
+            Problem(
+                each.file,
+                each.line,
+                each.column,
+                f"{REBUILD}.{each.view} must name a view{_near(each.view, known)}",
+            )
+            for each in self.views
+            if each.view.lower() not in known
+        ]
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of everview.toml, defaults filled in."""
 
@@ -188,6 +244,7 @@ class Settings:
     batch: BatchSettings
     serving: ServingSettings
     airflow: AirflowSettings
+    rebuild: RebuildSettings
 
 
 def load(project: Path, environment: Mapping[str, str]) -> Settings:
@@ -195,13 +252,17 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
     file = project / FILE
     text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
     found = _File(text)
+    schedules: dict[str, RebuildSetting] = {}
     values = {s: {k: rule.default for k, rule in rules.items()} for s, rules in RULES.items()}
     for name, section in found.content.items():
-        if name not in RULES:
-            found.wrong(name, None, f"unknown section [{name}]{_near(name, RULES)}")
+        if name not in SECTIONS:
+            found.wrong(name, None, f"unknown section [{name}]{_near(name, SECTIONS)}")
             continue
         if not isinstance(section, dict):
             found.wrong(name, None, f"[{name}] must be a section; got {section!r}")
+            continue
+        if name == REBUILD:
+            schedules = found.schedules(section)
             continue
         for key, value in section.items():
             message = _refusal(name, key, value)
@@ -209,7 +270,8 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
                 found.wrong(name, key, message)
             else:
                 values[name][key] = value
-    problems = [*found.problems, *_override(values, environment)]
+    set_, wrong = _schedules_set(schedules, environment)
+    problems = [*found.problems, *wrong, *_override(values, environment)]
     if problems:
         raise DefinitionError(problems)
     meant = {
@@ -222,6 +284,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
         BatchSettings(**meant["batch"]),
         ServingSettings(**meant["serving"]),
         AirflowSettings(**meant["airflow"]),
+        RebuildSettings(tuple(set_.values())),
     )
 
 
@@ -235,7 +298,7 @@ def _refusal(section: str, key: str, value: object) -> str | None:
     return None
 
 
-def _near(name: str, known: Mapping[str, object]) -> str:
+def _near(name: str, known: Collection[str]) -> str:
     close = difflib.get_close_matches(name, known, n=1)
     return f"; did you mean {close[0]!r}?" if close else f"; known: {', '.join(known)}"
 
@@ -261,6 +324,29 @@ def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str])
     return problems
 
 
+def _schedules_set(
+    schedules: Mapping[str, RebuildSetting], environment: Mapping[str, str]
+) -> tuple[dict[str, RebuildSetting], list[Problem]]:
+    """EVERVIEW_REBUILD_<VIEW> over the schedules of the file; what is wrong with them."""
+    found, problems = dict(schedules), []
+    prefix = f"{PREFIX}{REBUILD.upper()}_"
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(prefix):
+            continue
+        view = variable.removeprefix(prefix).lower()
+        message = _schedule_refusal(view, text)
+        if message:
+            problems.append(Problem(f"${variable}", 1, 1, message))
+        found[view] = RebuildSetting(view, text, f"${variable}", 1, 1)
+    return found, problems
+
+
+def _schedule_refusal(view: str, value: object) -> str | None:
+    if isinstance(value, str) and schedule.fits(value):
+        return None
+    return f"{REBUILD}.{view} must be {schedule.ALLOWED}; got {value!r}"
+
+
 @dataclass
 class _File:
     """The text of everview.toml, what it holds, and what is wrong with it."""
@@ -284,6 +370,20 @@ class _File:
 
     def _last_line(self) -> int:
         return max(1, len(self.text.splitlines()))
+
+    def schedules(self, section: Mapping[str, object]) -> dict[str, RebuildSetting]:
+        """What [rebuild] says, by names of views in lower case."""
+        found: dict[str, RebuildSetting] = {}
+        for view, value in section.items():
+            message = _schedule_refusal(view, value)
+            if view.lower() in found:
+                message = f"{REBUILD}.{view} must stand once, whatever its case"
+            if message:
+                self.wrong(REBUILD, view, message)
+            else:
+                place = self._place(REBUILD, view)
+                found[view.lower()] = RebuildSetting(view, str(value), FILE, *place)
+        return found
 
     def wrong(self, section: str, key: str | None, message: str) -> None:
         self.problems.append(Problem(FILE, *self._place(section, key), message))

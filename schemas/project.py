@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from schemas import definitions, engine, version
+from schemas import definitions, engine, schedule, version
 from schemas.compile import (
     CompiledReference,
     CompiledStream,
@@ -22,7 +22,7 @@ from schemas.errors import DefinitionError, Problem
 from schemas.language import parser
 from schemas.language.reference import Reference
 from schemas.language.statement import Statement
-from schemas.language.view import View
+from schemas.language.view import REBUILD, View
 from schemas.stored_file import StoredFile
 
 
@@ -73,6 +73,7 @@ def load(folder: Path) -> Project:
         problems += definitions.read(statements)[1] if statements else []
         raise DefinitionError(problems)
     found, problems = definitions.read(statements)
+    problems += _schedules(found.views.values())
     contents: dict[str, Content] = {}
     reader = engine.connect()
     for name, reference in found.references.items():
@@ -120,6 +121,18 @@ def _statements(folder: Path) -> tuple[list[Statement], list[Problem]]:
         statements += found
         problems += wrong
     return statements, problems
+
+
+def _schedules(views: Iterable[View]) -> list[Problem]:
+    """What is wrong with the schedules of views; of registered ones nobody asks that any more."""
+    problems = []
+    for view in views:
+        text = view.statement.option(REBUILD)
+        if text is not None and not schedule.fits(str(text)):
+            subject = f"option {REBUILD!r} of {view.statement.subject}"
+            message = f"{subject} must be {schedule.ALLOWED}; got {text!r}"
+            problems.append(view.statement.problem_of_option(message, REBUILD))
+    return problems
 
 
 def _content(

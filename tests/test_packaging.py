@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from infra import jars
+from infra import dags, jars
 from schemas.errors import JarsNotReady
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -28,9 +28,13 @@ def settings() -> dict[str, Any]:
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 
 
+FILES = ["dags"]  # a folder of the wheel that is no package: Airflow loads its files
+
+
 def wheel_packages() -> list[str]:
-    packages: list[str] = settings()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
-    return packages
+    folders: list[str] = settings()["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
+    assert set(FILES) <= set(folders)
+    return [each for each in folders if each not in FILES]
 
 
 def pins(lock: str) -> dict[str, str]:
@@ -66,7 +70,7 @@ def test_every_package_is_in_the_wheel_and_under_every_tool() -> None:
     packages = set(wheel_packages())
     assert found - {"tests", "bootstrap"} == packages
     tools = settings()["tool"]
-    assert packages <= set(tools["mypy"]["files"])
+    assert packages | set(FILES) <= set(tools["mypy"]["files"])
     assert packages == set(tools["importlinter"]["root_packages"])
 
 
@@ -76,6 +80,15 @@ def test_every_folder_of_code_is_a_package(package: str) -> None:
     assert folders
     bare = {folder for folder in folders if not (folder / "__init__.py").exists()}
     assert bare <= {ROOT / "infra" / "spark"}  # a script for spark-submit, alone in its folder
+
+
+def test_the_files_for_airflow_are_where_they_are_looked_for() -> None:
+    assert {ROOT / name for name in FILES} == {dags.FOLDER}
+    found = [path.relative_to(dags.FOLDER) for path in dags.FOLDER.rglob("*.py")]
+    assert found
+    assert all(len(path.parts) == 1 and path.stem != "__init__" for path in found)
+    assert not {path.stem for path in found} & set(wheel_packages())
+    assert dags.APPLICATION.is_file()
 
 
 @pytest.mark.parametrize("lock", LOCKS)

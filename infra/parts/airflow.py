@@ -71,7 +71,7 @@ def part(state: Path, port: int, *, dags: Path, file: Path, master: str) -> Part
         environment=environment(home, port, dags=dags, file=file, master=master),
         probe=probe,
         prepare=lambda: prepare(home),
-        grace=12.0,
+        grace=9.0,
         every=1.0,
         after=("streaming", "serving"),
     )

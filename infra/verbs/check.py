@@ -7,7 +7,7 @@ import json
 import os
 import sys
 
-from infra import settings
+from infra import dags, settings
 from schemas import project
 from schemas.compile import CompiledReference, CompiledStream, CompiledView, compile_reference
 from schemas.errors import DefinitionError, Problem
@@ -23,12 +23,16 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(found: argparse.Namespace) -> int:
     problems: list[Problem] = []
     listed: list[tuple[str, Compiled]] = []
+    chosen = None
     try:
-        settings.load(found.project, os.environ)
+        chosen = settings.load(found.project, os.environ)
     except DefinitionError as error:
         problems += error.problems
     try:
-        listed = definitions(project.load(found.project))
+        loaded = project.load(found.project)
+        listed = definitions(loaded)
+        if chosen is not None:
+            dags.check(chosen, loaded)
     except DefinitionError as error:
         problems += error.problems
     if found.json:

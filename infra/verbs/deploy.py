@@ -1,11 +1,15 @@
-"""Register the project's definitions: all of them, or none where one cannot be."""
+"""Register the project's definitions: all of them, or none where one cannot be.
+
+Airflow is told of them too: their schedules, which are not registered, may have changed.
+"""
 
 from __future__ import annotations
 
 import argparse
+import os
 from datetime import UTC, datetime
 
-from infra import deployment
+from infra import dags, deployment, settings
 from infra.deployment import Plan
 from schemas import project
 
@@ -15,12 +19,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(found: argparse.Namespace) -> int:
+    chosen = settings.load(found.project, os.environ)
     loaded = project.load(found.project)
+    dags.check(chosen, loaded)
     if found.plan:
         plan = deployment.plan(loaded, found.state)
         show(plan)
         return 1 if plan.refused else 0
     plan = deployment.deploy(loaded, found.state, datetime.now(UTC))
+    dags.write(found.state, found.project, chosen, loaded)
     show(plan)
     if plan.registers:
         print(f"registered in {found.state}")

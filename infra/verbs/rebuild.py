@@ -3,6 +3,8 @@
 From the published batch view and what the master has since; with --full from the whole master.
 Streaming is asked to seal first; where none runs, the last sealed epoch is the cut, and that is
 said. A build that its proof refuses is not published, and what was served stays.
+
+With --step plan a build of one view is only begun; `python -m batch.run --step ...` goes on.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from infra import batching, settings
 from infra.java import java_lack
@@ -33,6 +35,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     help_ = "up to the last sealed epoch that is not after this one"
     parser.add_argument("--until", type=int, metavar="EPOCH", help=help_)
     parser.add_argument("--json", action="store_true", help="the result as JSON")
+    help_ = "plan: seal, begin a build, print it; exit code 3 where another build is at work"
+    parser.add_argument("--step", choices=("all", "plan"), default="all", help=help_)
 
 
 def run(found: argparse.Namespace) -> int:
@@ -42,10 +46,14 @@ def run(found: argparse.Namespace) -> int:
     if found.until is not None and found.until < 1:
         message = f"--until must be an epoch, 1 or later; got {found.until}"
         raise BadUse(message)
+    only_plan = found.step == "plan"
+    if only_plan and len(found.views) != 1:
+        message = "--step plan must have one VIEW"
+        raise BadUse(message)
     chosen = settings.load(found.project, os.environ).batch
     with open_ledger(found.state) as ledger:
         rows = batching.chosen(ledger, found.views)
-        lack = java_lack()
+        lack = None if only_plan else java_lack()
         if lack is not None:
             raise BadUse(lack)
         for stream in dict.fromkeys(row.stream for row in rows):
@@ -56,9 +64,12 @@ def run(found: argparse.Namespace) -> int:
     names = [row.name for row in rows]
     options = ["--full"] if found.full else []
     options += [] if found.until is None else ["--until", str(found.until)]
+    whole = [*command(found.state, chosen), *options]
+    if only_plan:
+        return _replaced_by([*whole, "--step", "plan", *names])
     told: list[dict[str, Any]] = []
     with tempfile.TemporaryFile("w+") as log:
-        whole = [*command(found.state, chosen), *options, *names]
+        whole += names
         with subprocess.Popen(whole, stdout=subprocess.PIPE, stderr=log, text=True) as process:
             assert process.stdout is not None
             for line in process.stdout:
@@ -80,10 +91,16 @@ def command(state: Path, chosen: BatchSettings) -> list[str]:
     return [
         *(sys.executable, "-P", "-m", "batch.run", "--state", str(state), "--json"),
         *("--master", chosen.master, "--driver-memory", chosen.driver_memory),
-        *("--memory", chosen.memory, "--proof-rows", str(chosen.proof_rows)),
-        *("--rollback-window", str(int(chosen.rollback_window.total_seconds()))),
-        *("--full-every", str(chosen.full_every)),
+        *batching.flags(chosen),
     ]
+
+
+def _replaced_by(command: list[str]) -> NoReturn:
+    """Goes on as that command: whoever started this one sees its output and its exit code, and
+    stops it by a signal to this process."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os.execv(command[0], command)
 
 
 def _show(told: dict[str, Any]) -> None:

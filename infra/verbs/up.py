@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from infra import deployment, jars, ports, processes, settings, stack
+from infra import dags, deployment, jars, ports, processes, settings, stack
 from infra.java import java_lack
 from infra.parts import airflow, kafka, serving, streaming
 from infra.processes import Identity
@@ -27,6 +27,7 @@ from infra.supervisor import Notice, Part, Seen, Supervisor, tail
 from infra.verbs import deploy
 from schemas import project
 from schemas.errors import BadUse, BrokerUnreachable, DefinitionError
+from schemas.project import Project
 
 FIRST_ANSWER = 10.0
 """Seconds that a broker which is not ours may take to answer at all."""
@@ -55,7 +56,7 @@ def attached(folder: Path, state: Path, register: bool, with_airflow: bool) -> i
         raise BadUse(lack)
     with stack.only_supervisor(state):
         clear(state)
-        prepare(folder, state, register)
+        prepare(folder, state, register, chosen)
         jars.ensure(_progress())
         _Run(folder, state, chosen, with_airflow and _has_airflow(chosen)).run()
     return 0
@@ -78,8 +79,14 @@ def _has_airflow(chosen: Settings) -> bool:
     return chosen.airflow.own and lack is None
 
 
-def prepare(folder: Path, state: Path, register: bool) -> None:
-    """Registers the project on an empty state; later only says how it differs."""
+def prepare(folder: Path, state: Path, register: bool, chosen: Settings) -> None:
+    """Registers the project on an empty state; later only says how it differs. Tells Airflow."""
+    loaded = registered(folder, state, register, chosen)
+    dags.write(state, folder, chosen, loaded)
+
+
+def registered(folder: Path, state: Path, register: bool, chosen: Settings) -> Project | None:
+    """The project, once it is registered or compared with what is; None if it has problems."""
     known = deployment.registered_streams(state)
     try:
         loaded = project.load(folder)
@@ -87,17 +94,19 @@ def prepare(folder: Path, state: Path, register: bool) -> None:
         if not known or register:
             raise
         say(f"the project has problems; what is registered goes on:\n{error}")
-        return
+        return None
+    dags.check(chosen, loaded)
     if not known or register:
         plan = deployment.deploy(loaded, state, datetime.now(UTC))
         for change in plan.changes:
             say(f"registered {change}" if change in plan.registers else str(change))
-        return
+        return loaded
     plan = deployment.plan(loaded, state)
     if plan.changes:
         say("the project differs from what is registered:")
         deploy.show(plan)
         say("what is registered goes on; `everview deploy` registers the project")
+    return loaded
 
 
 class _Run:
@@ -144,8 +153,8 @@ class _Run:
                 airflow.part(
                     state,
                     open_["airflow"],
-                    dags=Path(__file__).parents[2] / "dags",
-                    file=state / "dags.json",
+                    dags=dags.FOLDER,
+                    file=state / dags.FILE,
                     master=chosen.batch.master,
                 )
             )

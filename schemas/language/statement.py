@@ -51,6 +51,10 @@ class Statement:
         """Where the statement starts."""
         return place.shown(self.source, self.tokens[0].start)[0]
 
+    def option(self, name: str) -> str | int | None:
+        """The value that was given for an option, if one was."""
+        return next((option.value for option in self.options if option.name == name), None)
+
     def problem(self, message: str, node: exp.Expr | None = None, word: str = "") -> Problem:
         """A problem at `node`, or at the last `word` before it, or at the first one where the
         parser kept no place for it, or else where the query or the statement starts."""

@@ -20,7 +20,10 @@ from schemas.language.stream import Stream
 from schemas.measures import ALL
 from schemas.measures.measure import Call, Measure, RefusedCall
 
-OPTIONS = {"rebuild": str}
+REBUILD = "rebuild"
+"""The option that says when a view is rebuilt (`schemas/schedule.py`)."""
+
+OPTIONS = {REBUILD: str}
 
 
 @dataclass(frozen=True)
