@@ -100,8 +100,8 @@ def rows(
         ours, exact = f"a.{sql.name(name)}", f"b.{sql.name(name)}"
         same = f"{ours} IS NOT DISTINCT FROM {exact}"
         if compared[name].kind == "within":
-            within = compared[name].condition.format(ours=ours, exact=exact)
-            conditions[name] = f"{same} OR ({within})"
+            # by itself: what is asked for instead may be of another type
+            conditions[name] = compared[name].condition.format(ours=ours, exact=exact)
         elif compared[name].kind == "equal" and types[name] in TOLERANCE:
             near = f"isfinite({ours}) AND isfinite({exact}) AND "
             near += f"abs({ours} - {exact}) <= {TOLERANCE[types[name]]} * "

@@ -20,6 +20,8 @@ VIEWS = {
     "by_key": "SELECT k, count(*) AS hits, avg(n) AS mean FROM hits GROUP BY k",
     "estimates": "SELECT k, approx_count_distinct(u) AS users, "
     "2 * approx_count_distinct(u) AS twice FROM hits GROUP BY k",
+    "ranked": "SELECT k, approx_top_k(u, 2) AS top, approx_quantile(n, 0.5) AS half, "
+    "approx_quantile(n, [0, 1]) AS ends FROM hits GROUP BY k",
     "hidden": "SELECT count(*) AS hits, avg(n) AS mean FROM hits GROUP BY k",
     "everything": "SELECT count(*) AS hits FROM hits",
 }
@@ -89,6 +91,33 @@ def test_an_estimate_is_within_its_bound_and_what_is_made_of_it_is_left_out(tmp_
     assert compared(estimates, "('a', 1050, 1)", "('a', 1000, 2)").different == 0
     assert compared(estimates, "('a', 1500, 1)", "('a', 1000, 2)").different == 1
     assert compare.not_compared(estimates) == ["twice"]
+
+
+@pytest.mark.parametrize(
+    ("top", "half", "ends", "different"),
+    [
+        ("['x', 'y']", "100", "[1, 900]", 0),
+        ("['x', 'y']", "101", "[1, 900]", 0),
+        ("['y', 'x']", "100", "[1, 900]", 1),
+        ("['x']", "100", "[1, 900]", 1),
+        ("['x', 'y']", "102", "[1, 900]", 1),
+        ("['x', 'y']", "100", "[2, 900]", 1),
+        ("NULL", "100", "[1, 900]", 1),
+        ("['x', 'y']", "NULL", "[1, 900]", 1),
+    ],
+)
+def test_a_ranking_is_judged_by_all_counts_and_a_quantile_by_the_exact_one(
+    tmp_path: Path, top: str, half: str, ends: str, different: int
+) -> None:
+    exact = "('a', MAP {'z': 1::UBIGINT, 'y': 4, 'x': 4}, 100, [1, 900])"
+    found = compared(view(tmp_path, "ranked"), f"('a', {top}, {half}, {ends})", exact)
+    assert found.different == different
+
+
+def test_no_value_at_all_has_neither_ranking_nor_quantile(tmp_path: Path) -> None:
+    exact = "('a', NULL::MAP(VARCHAR, UBIGINT), NULL::INTEGER, NULL::INTEGER[])"
+    none = "('a', NULL::VARCHAR[], NULL::INTEGER, NULL::INTEGER[])"
+    assert compared(view(tmp_path, "ranked"), none, exact).different == 0
 
 
 def test_rows_whose_key_is_not_shown_are_a_multiset(tmp_path: Path) -> None:
