@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -99,6 +100,6 @@ def look(answers: Answers, each: int) -> Look:
     )
 
 
-def _proof(view: str, verdict: Any, instant: str, evidence: Any) -> LastProof:
-    words = Proof(verdict, evidence, ()).words
-    return LastProof(view, words, datetime.fromisoformat(instant).replace(tzinfo=UTC))
+def _proof(view: str, verdict: Any, instant: str, evidence: str) -> LastProof:
+    words = Proof(verdict, json.loads(evidence), ()).words
+    return LastProof(view, words, datetime.fromisoformat(instant))

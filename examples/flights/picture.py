@@ -19,9 +19,9 @@ COLUMNS = (
     ("flights", "right"),
     ("late", "right"),
     ("mean delay", "right"),
-    ("p90 delay", "right"),
+    ("p90", "right"),
     ("planes", "right"),
-    ("top destinations", "left"),
+    ("top three", "left"),
 )
 MANY_LATE = 40.0  # percent
 
@@ -113,7 +113,7 @@ def _cells(
         Text(airline or "unknown"),
         Text(f"{flights}"),
         Text(f"{late:.0f} %", style="red" if late >= MANY_LATE else ""),
-        *(Text("" if each is None else f"{each:.0f} min") for each in (mean, p90)),
+        *(Text("" if each is None else f"{round(each)} min") for each in (mean, p90)),
         Text(f"{planes}"),
         Text(" ".join(destinations or ())),
     ]

@@ -26,13 +26,12 @@ class Rebuilds(threading.Thread):
         self._stopping = threading.Event()
         self._turn = -1
         self._view = ""
-        self._words, self._since = "none yet", 0.0
+        self._words, self._since, self._last = "none yet", 0.0, ""
 
     @property
     def words(self) -> str:
-        if not self._since:
-            return self._words
-        return f"{self._words} for {time.monotonic() - self._since:.0f} s"
+        passed = f" for {time.monotonic() - self._since:.0f} s" if self._since else ""
+        return f"{self._words}{passed}{self._last}"
 
     def turn(self, seen: Look) -> None:
         """Tells what was answered last; nothing can be built before an epoch is sealed."""
@@ -73,14 +72,15 @@ class Rebuilds(threading.Thread):
         return None
 
     def _rebuild(self, airflow: Orchestrator, view: str) -> None:
-        self._tell(f"{view} through Airflow: asked", time.monotonic())
+        self._tell(f"{view} through Airflow, asked", time.monotonic())
         run = airflow.run(view, airflow.trigger(view))
-        while run.state in ("queued", "running") and not self._stopping.is_set():
-            self._tell(f"{view} through Airflow: {run.state}", self._since)
+        while not run.over and not self._stopping.is_set():
+            self._tell(f"{view} through Airflow, {run.state}", self._since)
             self._stopping.wait(LOOK_EVERY)
             run = airflow.run(view, run.id)
         took = time.monotonic() - self._since
-        self._tell(f"none now; the last, {view} through Airflow: {run.state} after {took:.0f} s")
+        self._last = f"; before: {view}, {run.state} after {took:.0f} s"
+        self._tell("none now")
 
     def _tell(self, words: str, since: float = 0.0) -> None:
         self._words, self._since = words, since
