@@ -9,7 +9,7 @@ from pathlib import Path
 from look import Look
 
 from infra import orchestrator, stack
-from infra.orchestrator import AirflowRefused, Orchestrator
+from infra.orchestrator import AirflowRefused, Orchestrator, Run
 
 VIEWS = ("carrier_day", "everything", "carrier_hour", "dest_totals", "origin_weather")
 MONTHS = 2
@@ -73,14 +73,27 @@ class Rebuilds(threading.Thread):
 
     def _rebuild(self, airflow: Orchestrator, view: str) -> None:
         self._tell(f"{view} through Airflow, asked", time.monotonic())
-        run = airflow.run(view, airflow.trigger(view))
-        while not run.over and not self._stopping.is_set():
-            self._tell(f"{view} through Airflow, {run.state}", self._since)
-            self._stopping.wait(LOOK_EVERY)
-            run = airflow.run(view, run.id)
+        run_id = airflow.trigger(view)
+        run = self._look(airflow, view, run_id)
+        while run is None or not run.over:
+            if self._stopping.wait(LOOK_EVERY):
+                return
+            run = self._look(airflow, view, run_id)
         took = time.monotonic() - self._since
         self._last = f"; before: {view}, {run.state} after {took:.0f} s"
         self._tell("none now")
+
+    def _look(self, airflow: Orchestrator, view: str, run_id: str) -> Run | None:
+        """How the run goes; None while Airflow does not answer, the run goes on without that."""
+        try:
+            run = airflow.run(view, run_id)
+        except AirflowRefused as error:
+            if error.status is not None:
+                raise
+            self._tell(f"{view} through Airflow, which does not answer now,", self._since)
+            return None
+        self._tell(f"{view} through Airflow, {run.state}", self._since)
+        return run
 
     def _tell(self, words: str, since: float = 0.0) -> None:
         self._words, self._since = words, since
