@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any, Self
@@ -34,8 +35,18 @@ class Refused:
     why: str
 
 
+@dataclass(frozen=True)
+class _Record:
+    place: str
+    value: bytes
+    partition: int | None
+
+
 class Sender:
-    """Sends to one topic. `acknowledged` counts; `refused` is told of each refused record."""
+    """Sends to one topic. `acknowledged` counts; `refused` is told of each refused record.
+
+    The records of one partition keep the order in which they were sent.
+    """
 
     def __init__(self, servers: str, topic: str, refused: Callable[[Refused], None]) -> None:
         self._servers, self._topic, self._tell = servers, topic, refused
@@ -43,7 +54,7 @@ class Sender:
         self.acknowledged = 0
         self.refused = 0
         self._in_flight = 0
-        self._failed: list[tuple[str, bytes, BaseException]] = []
+        self._failed: list[tuple[_Record, BaseException]] = []
         self._producer = self._connected()
 
     def __enter__(self) -> Self:
@@ -57,13 +68,14 @@ class Sender:
     ) -> None:
         self._producer.close(timeout=5)
 
-    def send(self, place: str, value: bytes) -> None:
-        """Sends one record, waiting while too many are on their way."""
+    def send(self, place: str, value: bytes, partition: int | None = None) -> None:
+        """Sends one record, waiting while too many are on their way; without a partition to
+        whichever the producer chooses."""
         with self._changed:
             self._changed.wait_for(lambda: self._in_flight < IN_FLIGHT or self._failed)
         if self._failed:
             self._again()
-        self._send(place, value)
+        self._send(_Record(place, value, partition))
 
     def finish(self) -> None:
         """Returns once every record is acknowledged or refused. Raises BrokerUnreachable."""
@@ -71,18 +83,18 @@ class Sender:
         while self._failed:
             self._again()
 
-    def _send(self, place: str, value: bytes) -> None:
+    def _send(self, record: _Record) -> None:
         try:
-            future = self._producer.send(self._topic, value)
+            future = self._producer.send(self._topic, record.value, partition=record.partition)
         except KafkaError as error:
             if error.retriable:
                 raise BrokerUnreachable(self._servers, str(error)) from error
-            self._refuse(place, error)
+            self._refuse(record.place, error)
             return
         with self._changed:
             self._in_flight += 1
         future.add_callback(self._sent)
-        future.add_errback(self._not_sent, place, value)
+        future.add_errback(self._not_sent, record)
 
     def _sent(self, _: object) -> None:
         with self._changed:
@@ -90,9 +102,9 @@ class Sender:
             self._in_flight -= 1
             self._changed.notify_all()
 
-    def _not_sent(self, place: str, value: bytes, error: BaseException) -> None:
+    def _not_sent(self, record: _Record, error: BaseException) -> None:
         with self._changed:
-            self._failed.append((place, value, error))
+            self._failed.append((record, error))
             self._in_flight -= 1
             self._changed.notify_all()
 
@@ -113,20 +125,20 @@ class Sender:
             part = halves.pop()
             self._producer.close(timeout=5)
             self._producer = self._connected()
-            for place, value, _ in part:
-                self._send(place, value)
+            for record, _ in part:
+                self._send(record)
             self._settle()
             failed = self._take_failed()
             if len(part) == 1 and failed:
-                self._refuse(part[0][0], failed[0][2])
+                self._refuse(part[0][0].place, failed[0][1])
             elif failed:
                 middle = (len(failed) + 1) // 2
                 halves += [half for half in (failed[middle:], failed[:middle]) if half]
 
-    def _take_failed(self) -> list[tuple[str, bytes, BaseException]]:
+    def _take_failed(self) -> list[tuple[_Record, BaseException]]:
         with self._changed:
             failed, self._failed = self._failed, []
-        lost = next((e for _, _, e in failed if getattr(e, "retriable", False)), None)
+        lost = next((e for _, e in failed if getattr(e, "retriable", False)), None)
         if lost is not None:
             raise BrokerUnreachable(self._servers, f"{type(lost).__name__}: {lost}")
         return failed
@@ -153,6 +165,41 @@ def records_in(servers: str, topic: str, within: float) -> int:
 
     Waits up to `within` seconds for the topic. Raises TopicNotThere, BrokerUnreachable.
     """
+    return sum(ends(servers, topic, within).values())
+
+
+def ends(servers: str, topic: str, within: float) -> dict[int, int]:
+    """The next offset of each partition. Waits and raises as `records_in` does."""
+    with _reading(servers, topic, within) as (consumer, partitions):
+        return {at.partition: end for at, end in consumer.end_offsets(partitions).items()}
+
+
+def last_values(servers: str, topic: str, within: float) -> dict[tuple[int, int], bytes]:
+    """The last record of each partition that holds one, by partition and offset.
+
+    Waits and raises as `records_in` does; `within` bounds the reading too.
+    """
+    found: dict[tuple[int, int], bytes] = {}
+    with _reading(servers, topic, within) as (consumer, partitions):
+        until = consumer.end_offsets(partitions)
+        begins = consumer.beginning_offsets(partitions)
+        held = [at for at in partitions if until[at] > begins[at]]
+        consumer.assign(held)
+        for at in held:
+            consumer.seek(at, until[at] - 1)
+        end = time.monotonic() + within
+        while len(found) < len(held):
+            if time.monotonic() > end:
+                message = f"the last records of topic {topic!r} did not come in {within:g} s"
+                raise BrokerUnreachable(servers, message)
+            for at, records in consumer.poll(timeout_ms=200).items():
+                found.setdefault((at.partition, records[0].offset), records[0].value)
+    return found
+
+
+@contextmanager
+def _reading(servers: str, topic: str, within: float) -> Iterator[tuple[Any, list[TopicPartition]]]:
+    """A consumer, and the partitions of a topic once it is there."""
     try:
         consumer = KafkaConsumer(
             bootstrap_servers=servers.split(","),
@@ -167,8 +214,7 @@ def records_in(servers: str, topic: str, within: float) -> int:
             if time.monotonic() > until:
                 raise TopicNotThere(topic, servers)
             time.sleep(0.2)  # the broker does not tell of a new topic
-        partitions = [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
-        return sum(consumer.end_offsets(partitions).values())
+        yield consumer, [TopicPartition(topic, p) for p in consumer.partitions_for_topic(topic)]
     except KafkaError as error:
         raise BrokerUnreachable(servers, f"{type(error).__name__}: {error}") from error
     finally:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import csv
 import random
+import re
 import shutil
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from tests.oracle import Oracle
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "examples" / "flights"
 FLIGHTS = 336_776
+TOP = re.compile(r"approx_top_k\((\w+), (\d+)\)")
 INTEGERS = (
     *("year", "month", "day", "dep_time", "sched_dep_time", "dep_delay", "arr_time"),
     *("sched_arr_time", "arr_delay", "flight", "air_time", "distance", "hour", "minute"),
@@ -154,10 +156,17 @@ def views() -> dict[str, str]:
     statements, problems = parser.parse("views.sql", (EXAMPLE / "views.sql").read_text())
     assert not problems
     assert len(statements) == 5
-    return {
-        each.name: each.body.replace("approx_count_distinct(", "count(DISTINCT ")
-        for each in statements
-    }
+    return {each.name: _exact(each.body) for each in statements}
+
+
+def _exact(body: str) -> str:
+    body = body.replace("approx_count_distinct(", "count(DISTINCT ")
+    body = body.replace("approx_quantile(", "quantile_disc(")
+    return TOP.sub(
+        r"list_transform(list_sort(list_transform(map_entries(histogram(\1)), "
+        r"lambda e: {'n': -CAST(e.value AS BIGINT), 'v': e.key})), lambda s: s.v)[1:\2]",
+        body,
+    )
 
 
 def typed(header: str, line: str) -> dict[str, object]:

@@ -16,8 +16,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +34,7 @@ from schemas.ledger.sealing import sealed_ranges
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from tests.end_to_end import flights
+from tests.end_to_end.comparing import check_rows
 from tests.end_to_end.flights import Lines, Truth
 from tests.end_to_end.running import Stack, position, wait_until
 
@@ -266,39 +265,6 @@ def check_layers(stack: Stack) -> None:
     proofs = stack.ask("SELECT build, verdict FROM everview.proofs")["rows"]
     assert {build for build, _ in proofs} >= {build for build, *_ in published}
     assert {verdict for _, verdict in proofs} == {"equal"}
-
-
-def check_rows(
-    view: str, at: Mapping[int, int], answer: Mapping[str, Any], right: list[tuple[object, ...]]
-) -> None:
-    columns = answer["columns"]
-    approximate = [at for at, column in enumerate(columns) if column["name"] == "planes"]
-    found = [
-        tuple(value(cell, column["type"]) for cell, column in zip(row, columns, strict=True))
-        for row in answer["rows"]
-    ]
-    apart = [_without(row, approximate) for row in found]
-    assert Counter(apart) == Counter(_without(row, approximate) for row in right), (view, at)
-    counts = {_without(row, approximate): [row[at] for at in approximate] for row in right}
-    for row, rest in zip(found, apart, strict=True):
-        for told, exact in zip([row[at] for at in approximate], counts[rest], strict=True):
-            # standard error 1.6 %: five of them, and one where groups are small
-            assert abs(int(str(told)) - int(str(exact))) <= max(1, 0.08 * int(str(exact)))
-
-
-def _without(row: tuple[object, ...], places: list[int]) -> tuple[object, ...]:
-    return tuple(cell for at, cell in enumerate(row) if at not in places)
-
-
-def value(cell: Any, kind: str) -> object:
-    """A JSON value as what Python has for its type."""
-    if cell is None:
-        return None
-    if kind == "TIMESTAMP":
-        return datetime.fromisoformat(cell).astimezone(UTC).replace(tzinfo=None)
-    if kind == "DATE":
-        return date.fromisoformat(cell)
-    return Decimal(cell) if kind.startswith("DECIMAL") else cell
 
 
 def check_identities(stack: Stack, truth: Truth) -> None:
