@@ -35,6 +35,7 @@ VERBS = {
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
+    "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
     "verify": "count anew from the master and compare with what is served",
     "versions": "what was published of a view",
@@ -79,7 +80,7 @@ def _run(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         raise BadUse(_unknown(verb))
-    module = importlib.import_module(f"infra.verbs.{verb}")
+    module = importlib.import_module(f"infra.verbs.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"everview {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.arguments(parser)
@@ -93,7 +94,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def overview() -> str:
-    verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<11} {text}" for name, text in VERBS.items())
     return (
         "usage: everview VERB [--project DIR] [--state DIR] ...\n\n"
         f"{verbs}\n\n"
