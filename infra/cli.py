@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from schemas.errors import (
+    BackupRefused,
     BadUse,
     DefinitionError,
     DeployRefused,
@@ -35,6 +36,8 @@ VERBS = {
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
+    "backup": "copy the state while it runs",
+    "restore": "make a state of a backup",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
     "verify": "count anew from the master and compare with what is served",
@@ -43,6 +46,7 @@ VERBS = {
 }
 
 BAD_INPUT = (
+    BackupRefused,
     BadUse,
     DefinitionError,
     DeployRefused,

@@ -147,6 +147,18 @@ class OffsetsGone(EverviewError):
         super().__init__(text)
 
 
+class LedgerTaken(EverviewError):
+    """A ledger was to be written where there is one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"there must be no ledger at {path!r}; there is one. Nothing was written")
+
+
+class BackupRefused(EverviewError):
+    """A backup that cannot be taken, or restored, there; the text says why."""
+
+
 class NothingLost(EverviewError):
     """A loss was to be accepted, and none is known."""
 
