@@ -15,6 +15,7 @@ from importlib import metadata
 from pathlib import Path
 
 from schemas.errors import (
+    BackupRefused,
     BadUse,
     DefinitionError,
     DeployRefused,
@@ -36,6 +37,9 @@ VERBS = {
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
+    "backup": "copy the state while it runs",
+    "restore": "make a state of a backup",
+    "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
     "verify": "count anew from the master and compare with what is served",
     "versions": "what was published of a view",
@@ -43,6 +47,7 @@ VERBS = {
 }
 
 BAD_INPUT = (
+    BackupRefused,
     BadUse,
     DefinitionError,
     DeployRefused,
@@ -80,7 +85,7 @@ def _run(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         raise BadUse(_unknown(verb))
-    module = importlib.import_module(f"infra.verbs.{verb}")
+    module = importlib.import_module(f"infra.verbs.{verb.replace('-', '_')}")
     parser = argparse.ArgumentParser(prog=f"everview {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.arguments(parser)
@@ -96,7 +101,7 @@ def _run(arguments: list[str]) -> int:
 
 
 def overview() -> str:
-    verbs = "\n".join(f"  {name:<9} {text}" for name, text in VERBS.items())
+    verbs = "\n".join(f"  {name:<11} {text}" for name, text in VERBS.items())
     return (
         "usage: everview VERB [--project DIR] [--state DIR] ...\n\n"
         f"{verbs}\n\n"

@@ -19,7 +19,9 @@ import duckdb
 import pyarrow as pa
 import pyarrow.csv
 
+from schemas import id_file
 from schemas.compile import CompiledReference, CompiledStream, CompiledView, parse, sql
+from schemas.id_file import IdFile
 from schemas.language.binder import FunctionUse, SqlError
 from schemas.language.reference import Reference
 from schemas.language.scope import RECORD_COLUMNS
@@ -142,19 +144,20 @@ class Engine:
         epoch: int,
         instant: datetime,
         since: datetime,
+        sealed_ids: Sequence[IdFile] = (),
     ) -> Folded:
         """Parse, check, tell duplicates and fold every view, for the records (columns RECORDS) of
         one task.
 
         `instant` is the epoch's own and `since` the earliest at which a counted id makes a
-        duplicate. Ids of earlier epochs must have been added, references loaded. A view whose
-        expression fails is left out of `partials` and named in `suspended`.
+        duplicate. Ids of earlier epochs must have been added or be in `sealed_ids`, whose hashes
+        are this engine's; references must be loaded. A view whose expression fails is left out of
+        `partials` and named in `suspended`.
         """
-        if stream.key:
-            known = self._ids_table(stream)
-            self.execute(f"CREATE OR REPLACE TEMP VIEW ids AS SELECT * FROM {known}")
         times = {"$instant": _literal(instant), "$since": _literal(since)}
         self._parse(stream, records)
+        if stream.key:
+            self._know_ids(stream, sealed_ids)
         for statement in stream.dedup:
             self.execute(_with(statement, times))
         self._count(COUNTED)
@@ -171,7 +174,7 @@ class Engine:
         rejects = self.arrow(stream.rejects)
         ids = self.arrow(_with(stream.ids, times)) if stream.key else None
         duplicates = self._number("SELECT count(*) FILTER (WHERE _duplicate) FROM events")
-        self._drop("parsed", "events", "known")
+        self._drop("parsed", "events", "known", "proposed")
         return Folded(
             master,
             rejects,
@@ -188,12 +191,9 @@ class Engine:
         return self._ids.get(stream, 0)
 
     def add_ids(self, stream: CompiledStream, epoch: int, tables: Iterable[pa.Table]) -> None:
-        """Take in the counted ids of committed epochs up to `epoch`."""
+        """Take in the counted ids of a committed epoch; or of several, up to `epoch`."""
         name = self._ids_table(stream)
-        types, key = dict(stream.columns), sql.names(stream.key)
-        typed = ", ".join(f"{sql.name(k)}::{types[k]} AS {sql.name(k)}" for k in stream.key)
-        # never by the hash in the file, which another engine may have made
-        select = f"SELECT hash({key}), {key}, _instant FROM (SELECT {typed}, _instant FROM added)"
+        select = _hashed(stream.key_types, f"{epoch}::BIGINT AS _epoch")
         for table in tables:
             self.register("added", table)
             self.execute(f"INSERT INTO {name} {select}")
@@ -203,6 +203,34 @@ class Engine:
     def forget_ids(self, stream: CompiledStream, before: datetime) -> None:
         """Drop ids that were counted before an instant, when they no longer make duplicates."""
         self.execute(f"DELETE FROM {self._ids_table(stream)} WHERE _instant < {_literal(before)}")
+
+    def leave_ids(self, stream: CompiledStream, until: int) -> None:
+        """Drop the ids of epochs up to `until`, which are sealed: their files are looked into."""
+        self.execute(f"DELETE FROM {self._ids_table(stream)} WHERE _epoch <= {until}")
+        self._ids[stream.name] = max(self._ids[stream.name], until)
+
+    def write_ids(
+        self,
+        path: Path,
+        key: Sequence[tuple[str, str]],
+        tables: Iterable[pa.Table],
+        *,
+        since: datetime | None = None,
+        told: Mapping[str, str] | None = None,
+    ) -> int:
+        """Write ids as an `IdFile` that also says what is `told`; gives how many there are. Those
+        of before `since` are left out. Of memory this takes what sorting takes, which spills."""
+        self.execute(f"CREATE OR REPLACE TEMP TABLE gathered ({_id_columns(key)})")
+        where = "" if since is None else f" WHERE _instant >= {_literal(since)}"
+        for table in tables:
+            self.register("added", table)
+            self.execute(f"INSERT INTO gathered {_hashed(key)}{where}")
+            self.con.unregister("added")
+        rows = self.con.sql("FROM gathered ORDER BY _hash").to_arrow_reader(id_file.BATCH_ROWS)
+        said = {**(told or {}), id_file.PROBE.decode(): hash_probe()}
+        written = id_file.write(path, rows.schema, rows, said)
+        self._drop("gathered")
+        return written
 
     def has_reference(self, reference: CompiledReference) -> bool:
         """Whether this content is loaded."""
@@ -309,15 +337,36 @@ class Engine:
         return f"{_without_values(error)} (from partition {partition}, offset {offset} on)"
 
     def _ids_table(self, stream: CompiledStream) -> str:
-        """Makes the table of counted ids at first use."""
+        """Makes the table of counted ids of epochs that are not sealed, at first use."""
         name = sql.name(f"ids_{stream.name}")
         if stream.name not in self._ids:
-            types = dict(stream.columns)
-            columns = ["_hash UBIGINT"]
-            columns += [f"{sql.name(column)} {types[column]}" for column in stream.key]
-            self.execute(f"CREATE TABLE {name} ({', '.join(columns)}, _instant TIMESTAMP)")
+            columns = f"{_id_columns(stream.key_types)}, _epoch BIGINT"
+            self.execute(f"CREATE TABLE {name} ({columns})")
             self._ids[stream.name] = 0
         return name
+
+    def _know_ids(self, stream: CompiledStream, sealed: Sequence[IdFile]) -> None:
+        """Leave `ids`: those in memory, and of those in files the ones that `parsed` may hold."""
+        known = self._ids_table(stream)
+        columns = sql.names([id_file.HASH, *stream.key, id_file.INSTANT])
+        self.execute(
+            f"CREATE OR REPLACE TEMP TABLE proposed AS SELECT {columns} FROM {known} LIMIT 0"
+        )
+        if sealed:
+            asked = f"hash({sql.names(stream.key)})"
+            hashes = self.arrow(
+                f"SELECT DISTINCT {asked} AS _hash FROM parsed WHERE _reason IS NULL ORDER BY ALL"
+            )["_hash"].to_numpy()
+            for file in sealed:
+                found = list(file.matching(hashes))
+                if found:
+                    self.register("added", pa.Table.from_batches(found))
+                    self.execute(f"INSERT INTO proposed SELECT {columns} FROM added")
+                    self.con.unregister("added")
+        self.execute(
+            "CREATE OR REPLACE TEMP VIEW ids AS "
+            f"SELECT {columns} FROM {known} UNION ALL SELECT {columns} FROM proposed"
+        )
 
     def _number(self, select: str) -> int:
         ((number,),) = self.con.execute(select).fetchall()
@@ -505,6 +554,20 @@ def _sql_error(error: duckdb.Error, text: str, head: int) -> SqlError:
     at = told.get("position")
     offset = None if at is None else max(0, _characters(text, int(str(at))) - head)
     return SqlError(" ".join(message.split()), offset)
+
+
+def _id_columns(key: Sequence[tuple[str, str]]) -> str:
+    named = ", ".join(f"{sql.name(column)} {kind}" for column, kind in key)
+    return f"_hash UBIGINT, {named}, _instant TIMESTAMP"
+
+
+def _hashed(key: Sequence[tuple[str, str]], *more: str) -> str:
+    """The ids in the relation `added`, hashed here: never by the hash that they come with, which
+    another engine may have made."""
+    names = sql.names(column for column, _ in key)
+    typed = ", ".join(f"{sql.name(column)}::{kind} AS {sql.name(column)}" for column, kind in key)
+    columns = ", ".join([f"hash({names}) AS _hash", names, "_instant", *more])
+    return f"SELECT {columns} FROM (SELECT {typed}, _instant FROM added)"
 
 
 def _first_line(error: duckdb.Error) -> str:

@@ -131,13 +131,42 @@ class TopicRecreated(EverviewError):
 
 
 class OffsetsGone(EverviewError):
-    """Kafka no longer has offsets that were not read yet."""
+    """Kafka no longer has offsets that were not read yet; `missing` has (partition, start, until)
+    of each range."""
 
-    def __init__(self, stream: str, partition: int, start: int, until: int) -> None:
-        self.stream, self.partition, self.start, self.until = stream, partition, start, until
+    def __init__(self, stream: str, missing: Sequence[tuple[int, int, int]]) -> None:
+        self.stream, self.missing = stream, tuple(missing)
+        listed = " and ".join(
+            f"{start}..{until - 1} of partition {partition}" for partition, start, until in missing
+        )
         text = (
-            f"stream {stream!r}: offsets {start}..{until - 1} of partition {partition} are gone "
-            "from Kafka before they were read. The stream stops rather than lose them in silence"
+            f"stream {stream!r}: offsets {listed} are gone from Kafka before they were read. The "
+            "stream stops rather than lose them in silence. If nobody can send those events again, "
+            f"`everview accept-loss {stream}` records the loss and lets it go on"
+        )
+        super().__init__(text)
+
+
+class LedgerTaken(EverviewError):
+    """A ledger was to be written where there is one."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"there must be no ledger at {path!r}; there is one. Nothing was written")
+
+
+class BackupRefused(EverviewError):
+    """A backup that cannot be taken, or restored, there; the text says why."""
+
+
+class NothingLost(EverviewError):
+    """A loss was to be accepted, and none is known."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        text = (
+            f"stream {stream!r} must have stopped because offsets are gone from Kafka; it has not. "
+            "Nothing was recorded"
         )
         super().__init__(text)
 

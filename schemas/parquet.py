@@ -1,4 +1,4 @@
-"""What a Parquet file of ours says of itself, in its own metadata: what it is, without the ledger,
+"""What a data file of ours says of itself, in its own metadata: what it is, without the ledger,
 and which offsets are in it."""
 
 from __future__ import annotations
@@ -49,11 +49,11 @@ class Description:
 
 
 def described(path: Path, name: str) -> Description:
-    """What a file says of itself; `DamagedFile`, by the `name` that the ledger has for it, where it
-    says nothing."""
-    expected = "a Parquet file that says what it is"
+    """What a Parquet file, or an Arrow one, says of itself; `DamagedFile`, by the `name` that the
+    ledger has for it, where it says nothing."""
+    expected = "a data file that says what it is"
     try:
-        told = (pq.read_metadata(path).metadata or {}).get(KEY.encode())
+        told = _metadata(path, name).get(KEY.encode())
         if told is None:
             raise DamagedFile(name, expected, "one that does not")
         found = json.loads(told)
@@ -61,6 +61,12 @@ def described(path: Path, name: str) -> Description:
         return Description(ranges=ranges, **found)
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedFile(name, expected, str(error)) from error
+
+
+def _metadata(path: Path, name: str) -> dict[bytes, bytes]:
+    if name.endswith(".arrow"):
+        return pa.ipc.open_file(pa.memory_map(str(path))).schema.metadata or {}
+    return pq.read_metadata(path).metadata or {}
 
 
 def union(ranges: Iterable[Range]) -> tuple[Range, ...]:

@@ -52,6 +52,7 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("position", "JSON", "position"),
             ("fresh_as_of", "TIMESTAMP", "fresh_as_of"),
             ("degraded", "VARCHAR", "degraded"),
+            ("lost", "JSON", "lost"),
         ),
     ),
     "handoff": (
@@ -64,6 +65,7 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("speed_epochs", "BIGINT", "speed_epochs"),
             ("gaps", "BIGINT", "gaps"),
             ("doubles", "BIGINT", "doubles"),
+            ("lost", "JSON", "lost"),
         ),
     ),
     "freshness": (

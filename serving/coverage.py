@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -44,6 +44,9 @@ class Coverage:
     speed_epochs: int = 0
     gaps: int = 0  # offsets that no file covers
     doubles: int = 0  # offsets that more than one file covers
+    # partition, start, until: offsets that Kafka lost before they were read, and that somebody
+    # decided to go on without
+    lost: list[list[int]] = field(default_factory=list)
 
     @property
     def ready(self) -> bool:
@@ -59,6 +62,7 @@ class Coverage:
             "position": dict(self.position),
             "fresh_as_of": self.fresh_as_of,
             "degraded": self.degraded,
+            "lost": self.lost,
         }
 
 
@@ -74,6 +78,7 @@ class StreamCoverage:
     position: Mapping[str, int]
     fresh_as_of: str | None
     degraded: str | None
+    lost: list[list[int]] = field(default_factory=list)
 
 
 def iso(instant: datetime | None) -> str | None:

@@ -174,6 +174,8 @@ class FollowedStream:
             return f"suspended at epoch {view.suspended}: {view.row.suspended_message}"
         if self.damage:
             return self.damage
+        if self.row.stopped:
+            return f"its stream stopped: {self.row.stopped}"
         if view.trouble:
             what = f"publication {view.row.publication}" if view.row.publication else "it"
             return f"{what} is not loaded: {view.trouble}"
@@ -224,7 +226,13 @@ class FollowedStream:
             speed_epochs=handoff.speed_epochs,
             gaps=handoff.gaps,
             doubles=handoff.doubles,
+            lost=self._lost(served.position),
         )
+
+    def _lost(self, position: Position) -> list[list[int]]:
+        """The accepted losses below a position."""
+        at = position.offsets
+        return [list(each) for each in self.row.lost if each[1] < at.get(each[0], 0)]
 
     def told(self) -> StreamCoverage:
         return StreamCoverage(
@@ -235,5 +243,6 @@ class FollowedStream:
             sealed=self.sealed,
             position=self.position.json(),
             fresh_as_of=iso(self.instant),
-            degraded=self.damage,
+            degraded=self.damage or self.row.stopped,
+            lost=self._lost(self.position),
         )

@@ -12,7 +12,7 @@ import threading
 import time
 import uuid
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -39,13 +39,13 @@ from schemas.ledger.epochs import (
     commit_epoch,
     progress,
 )
-from schemas.ledger.sealing import IdsOf, ids_after
+from schemas.ledger.sealing import counted_ids
 from schemas.position import Range
 from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
 from streaming import source
 from streaming.settings import Settings
-from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, TaskReport
+from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, SealedIds, TaskReport
 from streaming.topics import Topics
 
 log = logging.getLogger("streaming")
@@ -65,7 +65,7 @@ class CatchUp:
     """Ids for workers that lack more of them than usually travel with a task."""
 
     ids: list[EpochIds]  # without a hole
-    whole_since: datetime | None  # no epoch before those has an id counted later; None: unknown
+    whole_since: datetime | None  # no unsealed epoch before has an id counted later; None: unknown
     left: int  # epochs that still carry them
 
 
@@ -185,6 +185,7 @@ class EpochWriter:
             instant=instant,
             since=instant - plan.dedup_within,
             root=self.root,
+            sealed=self._sealed if plan.stream.key else SealedIds(),
             ids=tuple(self._ids) if plan.stream.key else (),
             task_memory=self.settings.task_memory,
             ranges=told,
@@ -229,7 +230,8 @@ class EpochWriter:
             # Spark may give the next job to another worker, which lacks others. The one that
             # asked, and any that is as far behind, gets the ids with one of the next epochs.
             self._catch_up = self._ids_from(min(missing) if repeat == 0 else 1, task)
-            reports = self._job(frame.coalesce(1), with_ids(task, self._catch_up), size)
+            again = replace(task, sealed=self._sealed)
+            reports = self._job(frame.coalesce(1), with_ids(again, self._catch_up), size)
         check_written(task, reports)
         return reports
 
@@ -241,16 +243,16 @@ class EpochWriter:
         return reports
 
     def _ids_from(self, asked: int, task: FoldTask) -> CatchUp:
-        """The id files of every epoch from `asked` on that can still make a duplicate."""
-        units = ids_after(self.ledger, self.stream, asked - 1, since=task.since)
-        first = units[0].first if units else task.epoch
+        """The id files of every unsealed epoch from `asked` on that can still make a duplicate."""
+        units = self._units(asked - 1, task.since)
+        first = units[0].epoch if units else task.epoch
         log.info(
             "stream %s: a worker reads the ids of epochs %d..%d", self.stream, first, task.epoch - 1
         )
         # what begins later than asked for does so because nothing before it matters
         whole = asked == 1 or first > asked
         return CatchUp(
-            ids=[ids_of(each) for each in units],
+            ids=units,
             whole_since=task.since if whole else None,
             left=self.settings.catch_up_epochs,
         )
@@ -259,14 +261,20 @@ class EpochWriter:
         """The ids that travel with every task, from the files that the ledger names now: those
         that sealing replaced are removed after a while."""
         self.moved.clear()
-        after = max(0, self.progress.epoch - self.settings.ids_in_task)
+        at = self.progress.instant
+        since = None if at is None else at - self.plan.dedup_within
+        units = self._units(max(0, self.progress.epoch - self.settings.ids_in_task), since)
         self._ids.clear()
-        self._ids.extend(self._units(after))
+        self._ids.extend(units)
         if self._catch_up is not None and self._catch_up.ids:
-            self._catch_up.ids = list(self._units(self._catch_up.ids[0].first - 1))
+            self._catch_up.ids = self._units(self._catch_up.ids[0].epoch - 1, since)
 
-    def _units(self, after: int) -> Iterator[EpochIds]:
-        return map(ids_of, ids_after(self.ledger, self.stream, after))
+    def _units(self, after: int, since: datetime | None) -> list[EpochIds]:
+        """The ids of unsealed epochs after one that were counted later than `since`; from here on
+        those of sealed ones are known."""
+        found = counted_ids(self.ledger, self.stream, after, since)
+        self._sealed = SealedIds(found.sealed_until, found.sealed)
+        return [EpochIds(epoch, files) for epoch, files in found.epochs]
 
     def check_topic(self, topic: str) -> None:
         """The topic is the one that the query began with; `TopicRecreated` or `TopicMissing`."""
@@ -286,7 +294,7 @@ class EpochWriter:
         )
         self._next |= {each.partition: each.until for each in commit.ranges}
         files = tuple(each.file for each in commit.segments if each.has_ids)
-        ids = EpochIds(commit.epoch, commit.epoch, files)
+        ids = EpochIds(commit.epoch, files)
         self._ids.append(ids)
         if self._catch_up is not None:
             self._catch_up.left -= 1
@@ -364,10 +372,6 @@ def segment_file(report: TaskReport) -> SegmentFile:
         rejected=report.rejected,
         has_ids=report.has_ids,
     )
-
-
-def ids_of(unit: IdsOf) -> EpochIds:
-    return EpochIds(unit.first, unit.last, unit.files)
 
 
 def epoch_line(commit: EpochCommit, took: timedelta) -> str:

@@ -26,13 +26,15 @@ from sqlalchemy.exc import SQLAlchemyError
 from schemas.errors import (
     BrokerUnreachable,
     EverviewError,
+    LedgerBusy,
     OffsetsGone,
     StaleToken,
     TopicMissing,
     TopicRecreated,
 )
-from schemas.ledger import versions
+from schemas.ledger import stops, versions
 from schemas.ledger.epochs import progress
+from schemas.position import Range
 from schemas.registered import StreamPlan
 from streaming import source
 from streaming.epoch import Enough, EpochWriter, Leaving
@@ -126,7 +128,9 @@ class Flow:
             failures += 1
             if isinstance(error, LASTING):
                 log.error("stream %s stopped: %s", self.stream, self.error)
-                return
+                if not self._told_to_go_on(error):
+                    return
+                continue
             waiting = isinstance(error, BrokerUnreachable | TopicMissing)
             if self._settings.once and not waiting and failures == self._settings.once_attempts:
                 log.error("stream %s failed: %s", self.stream, self.error)
@@ -137,6 +141,29 @@ class Flow:
             self._say(f"{self.error}; next try in {delay:g} s", same=same)
             self._stopping.wait(delay)
             delay = min(2 * delay, self._settings.back_off_most)
+
+    def _told_to_go_on(self, error: BaseException) -> bool:
+        """Record why the stream stopped, and wait until somebody decides to go on without what is
+        gone; False where nobody can, or the driver leaves first."""
+        ledger, writer = self.writer.ledger, self.writer
+        missing = error.missing if isinstance(error, OffsetsGone) else ()
+        message = one_line(error)
+        try:
+            ranges = [Range(*each) for each in missing]
+            stops.stop(ledger, self.stream, writer.token, message, ranges, writer.now())
+        except (LedgerBusy, SQLAlchemyError) as trouble:
+            log.warning("stream %s: the stop is not recorded: %s", self.stream, one_line(trouble))
+            return False
+        if not missing or self._settings.once:
+            return False
+        while not self._stopping.wait(self._settings.back_off_first):
+            try:
+                if not stops.stopped(ledger, self.stream):
+                    log.info("stream %s: the loss is accepted", self.stream)
+                    return True
+            except (LedgerBusy, SQLAlchemyError) as trouble:
+                self._say(one_line(trouble))
+        return False
 
     def _resize(self, error: BaseException) -> None:
         """A range that kills its worker must not be planned in the same size for ever."""
@@ -167,11 +194,14 @@ class Flow:
         versions.set_topic(writer.ledger, self.stream, facts.id)
         at = progress(writer.ledger, self.stream)
         first = self._ask(lambda: writer.topics.log_starts(plan.topic, facts.partitions))
-        starts = source.starts(self.stream, at.position, facts.partitions, first)
+        lost = stops.accepted(writer.ledger, self.stream)
+        starts = source.starts(self.stream, at.position, facts.partitions, first, lost)
+        stops.went_on(writer.ledger, self.stream, writer.token)
         checkpoint = fresh_checkpoint(settings.scratch, self.stream, writer.token)
         reduced = self._most < settings.max_events_per_epoch
         writer.begin(checkpoint, at, facts.id, starts, settings.grow_after if reduced else None)
-        frame = source.read(self._session, settings, plan.topic, starts, self._most)
+        there = {partition: max(start, first[partition]) for partition, start in starts.items()}
+        frame = source.read(self._session, settings, plan.topic, there, self._most)
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self.stream)
         stream = (
             frame.writeStream.foreachBatch(writer)

@@ -14,7 +14,7 @@ from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, SEGMENT, named
 from schemas.storage import DataRoot, unfinished
 
 FOLDERS = {SEGMENT: "segments", MASTER: "master", REJECTS: "rejects", IDS: "ids"}  # of a stream
-ENDINGS = (".zip", ".parquet")
+ENDINGS = (".zip", ".parquet", ".arrow")
 
 
 def token_of(name: str) -> int | None:

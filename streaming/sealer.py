@@ -264,7 +264,7 @@ class Sealer:
         begun = time.monotonic()
         failpoint("seal.before_files")
         task, removed = self._merging(ranges)
-        added = self._run(task) if task.groups or task.runs else ()
+        added = self._run(task) if task.groups or task.ids or task.runs else ()
         self._commit(
             added,
             lambda files: merge_ranges(
@@ -296,11 +296,10 @@ class Sealer:
             if file.kind == IDS and each.instant < since
         ]
         files = [file for each in ranges for file in each.files if file not in old]
-        groups = tuple(
-            pack
+        packs = {
+            kind: levels.packs((f for f in files if f.kind == kind), settings.master_bytes)
             for kind in (MASTER, REJECTS, IDS)
-            for pack in levels.packs((f for f in files if f.kind == kind), settings.master_bytes)
-        )
+        }
         tables = {(view.version, table.name): table for view in views for table in view.tables}
         runs = tuple(
             MergedRun(tables[key], part)
@@ -320,11 +319,13 @@ class Sealer:
             root=self._root,
             memory=settings.seal_memory,
             row_group_bytes=settings.row_group_bytes,
-            groups=groups,
+            groups=(*packs[MASTER], *packs[REJECTS]),
+            ids=tuple(packs[IDS]),
+            key=plan.stream.key_types,
             runs=runs,
             since=since,
         )
-        merged = [file for pack in groups for file in pack]
+        merged = [file for kind in packs.values() for pack in kind for file in pack]
         merged += [file for run in runs for file in run.files]
         return task, [*old, *merged]
 

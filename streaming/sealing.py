@@ -2,7 +2,7 @@
 
     segments of epochs 41..47      ->  master/<stream>/41-47-<token>-<uuid>.parquet
                                        rejects/<stream>/41-47-...       where there are any
-                                       ids/<stream>/41-47-...           where there are any
+                                       ids/<stream>/41-47-...arrow      where there are any
                                        runs/<view>/<version>/<table>/41-47-...
     files of ranges 1..40, 41..47  ->  the same, of epochs 1..47
 
@@ -17,7 +17,7 @@ import itertools
 import json
 import tempfile
 import uuid
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
@@ -25,7 +25,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pyspark import SparkFiles, TaskContext
 
@@ -33,6 +32,7 @@ from schemas.compile import CompiledStream, CompiledView, sql
 from schemas.compile.partials import PartialTable
 from schemas.engine import RECORDS, Engine, connect
 from schemas.errors import EverviewError, SealingFailed
+from schemas.id_file import IdFile
 from schemas.ledger.epochs import SegmentFile
 from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, DataFile
 from schemas.parquet import Description, described, union
@@ -41,7 +41,7 @@ from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from streaming.row_groups import RowGroups
-from streaming.task import id_tables
+from streaming.task import segment_ids
 
 REPORT_SCHEMA = "report string"
 MERGE_BYTES = 32 << 20  # of one table's partials in memory, at which they are merged
@@ -110,6 +110,24 @@ class Sealing:
             rejected=groups.rows if kind == REJECTS else 0,
         )
 
+    def _write_ids(
+        self,
+        engine: Engine,
+        said: Description,
+        key: Sequence[tuple[str, str]],
+        tables: Iterable[pa.Table],
+        since: datetime | None = None,
+    ) -> DataFile:
+        """One file of ids that can be looked into; without those counted before `since`."""
+        rows = 0
+
+        def write(path: Path) -> None:
+            nonlocal rows
+            rows = engine.write_ids(path, key, tables, since=since, told=said.metadata())
+
+        file = self.root.write(f"ids/{self.stream}", self._name(said, "arrow"), write)
+        return DataFile(IDS, file, said.first, said.last, rows)
+
     def _write_run(
         self, engine: Engine, said: Description, table: PartialTable, source: str
     ) -> DataFile:
@@ -128,8 +146,8 @@ class Sealing:
             RUN, file, said.first, said.last, rows, version=said.version, table=said.table
         )
 
-    def _name(self, said: Description) -> str:
-        return f"{said.first}-{said.last}-{self.token}-{uuid.uuid4().hex}.parquet"
+    def _name(self, said: Description, ending: str = "parquet") -> str:
+        return f"{said.first}-{said.last}-{self.token}-{uuid.uuid4().hex}.{ending}"
 
 
 @dataclass(frozen=True)
@@ -146,9 +164,10 @@ class SealTask(Sealing):
         yield self._write_rows(rows, self._master())
         if any(each.rejected for epoch in self.epochs for each in epoch):
             yield self._write_rows(replace(rows, kind=REJECTS), self._rejects())
-        if any(each.has_ids for epoch in self.epochs for each in epoch):
-            yield self._write_rows(replace(rows, kind=IDS), self._ids())
         with _engine(self.memory, spill) as engine:
+            if any(each.has_ids for epoch in self.epochs for each in epoch):
+                said = replace(rows, kind=IDS)
+                yield self._write_ids(engine, said, self.compiled.key_types, self._ids())
             gathered = self._gather(engine)
             for view in self.views:
                 run = replace(rows, kind=RUN, view=view.name, version=view.version)
@@ -187,8 +206,9 @@ class SealTask(Sealing):
     def _ids(self) -> Iterator[pa.Table]:
         for epoch in self.epochs:
             for each in epoch:
-                if each.has_ids:
-                    yield from id_tables(self.root, each.file)
+                ids = segment_ids(self.root, each.file) if each.has_ids else None
+                if ids is not None:
+                    yield ids
 
     def _gather(self, engine: Engine) -> Mapping[tuple[str, str], Gathered]:
         found = {
@@ -221,16 +241,21 @@ class MergeTask(Sealing):
     """Files of adjacent sealed ranges become larger ones. Each group becomes one file of its kind;
     groups are in order."""
 
-    groups: tuple[tuple[DataFile, ...], ...]  # master, rejects, ids
+    groups: tuple[tuple[DataFile, ...], ...]  # master, rejects
+    ids: tuple[tuple[DataFile, ...], ...]
+    key: tuple[tuple[str, str], ...]  # columns of the primary key, with their types
     runs: tuple[MergedRun, ...]
     since: datetime  # ids that were counted before it make no duplicate any more
 
     def _files(self, spill: str) -> Iterator[DataFile]:
         for group in self.groups:
             yield self._write_rows(self._together(group), self._tables(group))
-        if not self.runs:
+        if not (self.ids or self.runs):
             return
         with _engine(self.memory, spill) as engine:
+            for group in self.ids:
+                said, tables = self._together(group), self._id_tables(group)
+                yield self._write_ids(engine, said, self.key, tables, self.since)
             for run in self.runs:
                 source = engine.files([self.root.check(each.file) for each in run.files])
                 yield self._write_run(engine, self._together(run.files), run.table, source)
@@ -242,15 +267,18 @@ class MergeTask(Sealing):
         return replace(told[0], first=files[0].first, last=files[-1].last, ranges=ranges)
 
     def _tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
-        before = pa.scalar(self.since.astimezone(UTC).replace(tzinfo=None), pa.timestamp("us"))
         for each in group:
             with pq.ParquetFile(self.root.check(each.file)) as file:
                 yield file.schema_arrow.empty_table()  # a file may have no row group
                 for at in range(file.num_row_groups):
-                    rows = file.read_row_group(at)
-                    if each.kind == IDS:
-                        rows = rows.filter(pc.greater_equal(rows["_instant"], before))
-                    yield rows
+                    yield file.read_row_group(at)
+
+    def _id_tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
+        """Nothing of a primary key that was declared earlier."""
+        for each in group:
+            file = IdFile.open(self.root.check(each.file), each.file.path)
+            if file.key == [name for name, _ in self.key]:
+                yield from map(pa.table, file.batches)
 
 
 @dataclass

@@ -7,7 +7,7 @@ for Spark alone and never read back by another query (invariant 4).
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
@@ -26,21 +26,38 @@ RECORDS = (
 
 
 def starts(
-    stream: str, position: Position, partitions: tuple[int, ...], log_starts: Mapping[int, int]
+    stream: str,
+    position: Position,
+    partitions: tuple[int, ...],
+    log_starts: Mapping[int, int],
+    accepted: Iterable[Range] = (),
 ) -> dict[int, int]:
     """Partition -> the offset to go on from: the ledger's; before the first epoch the log's start;
     0 for a partition that came later.
 
-    Raises `OffsetsGone` for offsets that were not read and that the log no longer has.
+    Raises `OffsetsGone` for offsets that were not read and that the log no longer has, unless their
+    loss was accepted: then the next epoch's range begins with them, and no record is in them.
     """
     found = {}
+    missing = []
     for partition in partitions:
         first = log_starts[partition]
         start = position.offsets.get(partition, 0 if position.offsets else first)
-        if start < first:
-            raise OffsetsGone(stream, partition, start, first)
+        if start < first and not _within(Range(partition, start, first), accepted):
+            missing.append((partition, start, first))
         found[partition] = start
+    if missing:
+        raise OffsetsGone(stream, missing)
     return found
+
+
+def _within(wanted: Range, ranges: Iterable[Range]) -> bool:
+    """Whether ranges, together, hold all of one."""
+    reached = wanted.start
+    for each in sorted(ranges):
+        if each.partition == wanted.partition and each.start <= reached:
+            reached = max(reached, each.until)
+    return reached >= wanted.until
 
 
 def read(

@@ -5,9 +5,10 @@
       -> one row of JSON for the driver, never a value of an event
 
 A Python worker keeps its engine from task to task, and with it, for a stream with a primary key,
-the ids of the committed epochs. Those come from files of committed epochs only, so one that was
-folded and never committed leaves nothing behind. A worker that is further behind than the files
-that travel with the task asks for them instead of folding.
+the ids of committed epochs that are not sealed. Those of sealed ones stay in their files, which are
+looked into. Both come from what the ledger names, so an epoch that was folded and never committed
+leaves nothing behind. A worker that is further behind than the files that travel with the task asks
+for them instead of folding.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from pathlib import Path
 from typing import ClassVar
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from pyspark import TaskContext
 
 from schemas.compile import CompiledStream, CompiledView
-from schemas.engine import RECORDS, Engine, connect
+from schemas.engine import RECORDS, Engine, connect, hash_probe
 from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
+from schemas.id_file import IdFile
 from schemas.position import Range
 from schemas.segment import Segment, SegmentReader, encode
 from schemas.storage import DataRoot
@@ -41,11 +42,18 @@ FORGET_PARTS = 24  # ids that no longer matter go this often per `dedup_within`
 
 @dataclass(frozen=True)
 class EpochIds:
-    """The files with the ids of an epoch or of a sealed range of epochs; there may be none."""
+    """The segments with the ids of an epoch that is not sealed; there may be none."""
 
-    first: int
-    last: int  # in it too
-    files: tuple[StoredFile, ...]  # segments, or the Parquet files of a range
+    epoch: int
+    files: tuple[StoredFile, ...]
+
+
+@dataclass(frozen=True)
+class SealedIds:
+    """The sorted files with the ids of sealed epochs."""
+
+    until: int = 0  # the last of these epochs
+    files: tuple[StoredFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -86,9 +94,10 @@ class FoldTask:
     instant: datetime
     since: datetime  # an id that was counted later than this makes a duplicate
     root: DataRoot
-    ids: tuple[EpochIds, ...]  # the epochs just before this one, without a hole
+    sealed: SealedIds
+    ids: tuple[EpochIds, ...]  # the unsealed epochs just before this one, without a hole
     task_memory: str
-    ids_whole: bool = False  # no epoch before those has an id that was counted after `since`
+    ids_whole: bool = False  # no unsealed epoch before those has an id counted after `since`
     ranges: tuple[Range, ...] = ()  # the offsets of the epoch, all its tasks together
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
@@ -100,8 +109,12 @@ class FoldTask:
     def _run(self, records: pa.Table) -> TaskReport:
         name = self.stream.name
         task, seen = _task_number(), offsets(records)
-        engine = worker_engine(self.task_memory, name, self.stream.version, self.epoch)
+        engine = worker_engine(
+            self.task_memory, name, self.stream.version, self.epoch, self.sealed.until
+        )
+        sealed: list[IdFile] = []
         if self.stream.key:
+            sealed = self._sealed_ids(engine)
             missing = self._add_ids(engine, name)
             if missing is not None:
                 return TaskReport(task, seen, needs_ids_from=missing)
@@ -114,6 +127,7 @@ class FoldTask:
             epoch=self.epoch,
             instant=self.instant,
             since=self.since,
+            sealed_ids=sealed,
         )
         written = folded.accepted + folded.rejected
         if written != records.num_rows:
@@ -148,28 +162,40 @@ class FoldTask:
             tuple(sorted(folded.suspended.items())),
         )
 
+    def _sealed_ids(self, engine: Engine) -> list[IdFile]:
+        """The files to look into; what they hold leaves the worker's memory."""
+        name, opened = self.stream.name, _Worker.sealed.get(self.stream.name, {})
+        _Worker.sealed[name] = {
+            file: opened[file] if file in opened else open_ids(self.root, file, engine, self.stream)
+            for file in self.sealed.files
+        }
+        if self.sealed.until > _Worker.left.get(name, 0):
+            engine.leave_ids(self.stream, self.sealed.until)
+            _Worker.left[name] = self.sealed.until
+        key = list(self.stream.key)  # ids of another one, declared earlier, make no duplicates
+        return [each for each in _Worker.sealed[name].values() if each.key == key]
+
     def _add_ids(self, engine: Engine, name: str) -> int | None:
         """Bring the worker's ids up to the epoch before this one; the first one missing, if any."""
         known = engine.ids_epoch(name)
         if known >= self.epoch - 1:
             return None
-        whole = self.ids_whole or (bool(self.ids) and self.ids[0].first <= known + 1)
+        whole = self.ids_whole or (bool(self.ids) and self.ids[0].epoch <= known + 1)
         if not whole:
             return known + 1
         for each in self.ids:
-            if each.last > known:  # to take an id twice, where a range began earlier, is harmless
+            if each.epoch > known:
                 tables = (ids for file in each.files for ids in self._ids(file))
-                engine.add_ids(self.stream, each.last, tables)
+                engine.add_ids(self.stream, each.epoch, tables)
         if engine.ids_epoch(name) < self.epoch - 1:  # no epoch matters
             engine.add_ids(self.stream, self.epoch - 1, [])
         return None
 
     def _ids(self, file: StoredFile) -> Iterator[pa.Table]:
         """Nothing where the ids are those of another primary key, declared earlier."""
-        key = list(self.stream.key)
-        for ids in id_tables(self.root, file):
-            if ids.column_names[1:-1] == key:
-                yield ids
+        ids = segment_ids(self.root, file)
+        if ids is not None and ids.column_names[1:-1] == list(self.stream.key):
+            yield ids
 
     def _forget_ids(self, engine: Engine, name: str) -> None:
         """Now and then, as it looks at every id."""
@@ -185,16 +211,21 @@ class FoldTask:
                     engine.load_reference(reference, self.root.get(reference.file))
 
 
-def id_tables(root: DataRoot, file: StoredFile) -> Iterator[pa.Table]:
-    """The ids in a segment, or those in a sealed file, row group by row group."""
-    if not file.path.endswith(".parquet"):
-        ids = SegmentReader(root.get(file), file.path).ids()
-        if ids is not None:
-            yield ids
-        return
-    with pq.ParquetFile(root.check(file)) as sealed:
-        for group in range(sealed.num_row_groups):
-            yield sealed.read_row_group(group)
+def segment_ids(root: DataRoot, file: StoredFile) -> pa.Table | None:
+    """The ids in a segment."""
+    return SegmentReader(root.get(file), file.path).ids()
+
+
+def open_ids(root: DataRoot, file: StoredFile, engine: Engine, stream: CompiledStream) -> IdFile:
+    """A sealed file of ids, read once to see that it is whole. One whose hashes another engine made
+    is written anew, for as long as this worker has it."""
+    found = IdFile.open(root.check(file), file.path)
+    if found.probe == hash_probe() or found.key != list(stream.key):
+        return found
+    with tempfile.TemporaryDirectory(prefix="everview-ids-") as folder:
+        path = Path(folder) / "ids.arrow"
+        engine.write_ids(path, stream.key_types, map(pa.table, found.batches))
+        return IdFile.open(path, file.path)
 
 
 class _Worker:
@@ -203,24 +234,32 @@ class _Worker:
     engine: ClassVar[Engine | None] = None
     versions: ClassVar[dict[str, str]] = {}  # stream -> the version that its ids are of
     forgotten: ClassVar[dict[str, datetime]] = {}  # stream -> when ids were last forgotten
+    sealed: ClassVar[dict[str, dict[StoredFile, IdFile]]] = {}  # stream -> its files of ids
+    left: ClassVar[dict[str, int]] = {}  # stream -> up to which epoch they are in files alone
 
 
 def worker_engine(
-    memory: str = "1GB", stream: str | None = None, version: str = "", epoch: int = 1
+    memory: str = "1GB",
+    stream: str | None = None,
+    version: str = "",
+    epoch: int = 1,
+    sealed: int = 0,
 ) -> Engine:
-    """This worker's engine. Its ids start anew if the stream's declaration changed, or if they
-    hold epochs that are not before the one at work."""
+    """This worker's engine. Its ids start anew if the stream's declaration changed, if they hold
+    epochs that are not before the one at work, or if they lack epochs that are not sealed for it.
+    """
     engine = _Worker.engine
     if engine is not None and stream is not None:
         changed = _Worker.versions.setdefault(stream, version) != version
-        if changed or engine.ids_epoch(stream) >= epoch:
+        lacking = _Worker.left.get(stream, 0) > sealed
+        if changed or lacking or engine.ids_epoch(stream) >= epoch:
             engine = None
     if engine is None:
         first = _Worker.engine is None
         temp = Path(tempfile.gettempdir()) / "everview-task"
         engine = _Worker.engine = connect(memory_limit=memory, threads=1, temp=str(temp))
         _Worker.versions = {} if stream is None else {stream: version}
-        _Worker.forgotten = {}
+        _Worker.forgotten, _Worker.sealed, _Worker.left = {}, {}, {}
         if first:
             gc.collect()
             gc.freeze()  # Spark collects after each task; imported modules need not be walked

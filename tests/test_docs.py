@@ -42,7 +42,7 @@ def test_every_verb_is_told() -> None:
     helped = subprocess.run(
         [sys.executable, "-m", "infra", "--help"], capture_output=True, text=True, check=True
     ).stdout
-    verbs = re.findall(r"^  (\w+)  ", helped, re.MULTILINE)
+    verbs = re.findall(r"^  ([\w-]+)  ", helped, re.MULTILINE)
     assert len(verbs) >= 7
     for verb in verbs:
         assert f"| `{verb}" in told, verb

@@ -118,7 +118,8 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                     "token": lease.token,
                     "expires": lease.expires.isoformat(),
                 },
-                "error": errors.get(row.name),
+                "error": errors.get(row.name) or row.stopped,
+                "lost": [list(each) for each in row.lost],
                 "views": {
                     view.name: _view(view, progress.epoch)
                     for view in versions.views(ledger, row.name)
@@ -164,6 +165,8 @@ def _show(told: dict[str, Any]) -> None:
         print(f"  lease      {holder or 'nobody'}")
         for view, at in stream["views"].items():
             print(f"  view       {view}: {_words(at)}")
+        for partition, start, until in stream["lost"]:
+            print(f"  lost       offsets {start}..{until - 1} of partition {partition}")
         if stream["error"]:
             print(f"  error      {stream['error']}")
     if not told["streams"]:

@@ -38,6 +38,12 @@ class CompiledStream:
     rejects: str
     ids: str
 
+    @property
+    def key_types(self) -> tuple[tuple[str, str], ...]:
+        """The columns of the primary key, with their types."""
+        types = dict(self.columns)
+        return tuple((name, types[name]) for name in self.key)
+
     def counted(self, source: str, first: int, last: int) -> str:
         """SELECT of the events that count in epochs `first` to `last`, of a relation of master
         rows: what views fold, and what their own SELECT is about."""

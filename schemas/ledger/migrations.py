@@ -36,9 +36,17 @@ def _batch(connection: Connection) -> None:
         index.create(connection, checkfirst=True)
 
 
+def _stops(connection: Connection) -> None:
+    """3: why a stream stopped, and which offsets it goes on without."""
+    tables.losses.create(connection)
+    column = tables.streams.c.stopped
+    kind = column.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE streams ADD COLUMN {column.name} {kind}")
+
+
 FIRST = 1
 # number -> what turns a ledger of the number before into it
-STEPS: Mapping[int, Step] = {2: _batch}
+STEPS: Mapping[int, Step] = {2: _batch, 3: _stops}
 KNOWN = max(STEPS, default=FIRST)
 
 

@@ -11,7 +11,6 @@ whole epochs and a version is in all of a range or in none of it.
 
 from __future__ import annotations
 
-import bisect
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -51,13 +50,12 @@ class SealedRange:
 
 
 @dataclass(frozen=True)
-class IdsOf:
-    """A sealed range or an epoch, with the files that list the event ids it counts."""
+class CountedIds:
+    """The files that list the event ids that a stream counted."""
 
-    first: int
-    last: int
-    instant: datetime  # UTC, of its last epoch
-    files: tuple[StoredFile, ...]
+    sealed_until: int  # the last sealed epoch; 0 where none is
+    sealed: tuple[StoredFile, ...]  # of sealed epochs
+    epochs: tuple[tuple[int, tuple[StoredFile, ...]], ...]  # further ones, in order, without a hole
 
 
 def sealed_until(ledger: Ledger, stream: str) -> int:
@@ -208,39 +206,38 @@ def requested_seal(ledger: Ledger, stream: str) -> int:
         return int(epoch) if epoch > last_sealed(connection, stream) else 0
 
 
-def ids_after(
-    ledger: Ledger, stream: str, epoch: int, since: datetime | None = None
-) -> list[IdsOf]:
-    """What holds the ids of the epochs after `epoch`, in order and without a hole: ranges, of which
-    the first may begin earlier, then epochs. With `since`, only from the first one on whose last
-    epoch came later than that (instants never fall)."""
+def counted_ids(
+    ledger: Ledger, stream: str, after: int, since: datetime | None = None
+) -> CountedIds:
+    """Where the ids are: of sealed epochs, and of those after `after` that are not sealed. With
+    `since` only what was counted later than that, as far as a file is (instants never fall)."""
     s, e, f = tables.sealed.c, tables.epochs.c, tables.files.c
     with ledger.read() as connection:
-        ranges = select(s.from_epoch, s.until_epoch, s.instant)
-        ranges = ranges.where(s.stream == stream, s.until_epoch > epoch)
-        single = select(e.epoch.label("from_epoch"), e.epoch.label("until_epoch"), e.instant)
-        single = single.where(e.stream == stream, e.epoch > epoch)
+        until = last_sealed(connection, stream)
+        counted = (f.stream == stream) & f.removed_state.is_(None)
+        of_range = (s.stream == f.stream) & f.from_epoch.between(s.from_epoch, s.until_epoch)
+        sealed = select(tables.files).join(tables.sealed, of_range).where(counted, f.kind == IDS)
+        epochs = select(e.epoch).where(e.stream == stream, e.epoch > max(after, until))
         if since is not None:
-            ranges, single = ranges.where(s.instant > since), single.where(e.instant > since)
-        units = [
-            *connection.execute(ranges.order_by(s.until_epoch)),
-            *connection.execute(single.order_by(e.epoch)),
-        ]
-        if not units:
-            return []
-        held = (f.kind == IDS) | (f.kind == SEGMENT) & f.has_ids
-        query = select(tables.files).where(f.stream == stream, held, f.removed_state.is_(None))
-        query = query.where(f.until_epoch >= units[0].from_epoch).order_by(f.from_epoch, f.id)
-        listed = connection.execute(query).all()
-    held_by: dict[int, list[StoredFile]] = {unit.until_epoch: [] for unit in units}
-    ends = list(held_by)
-    for row in listed:
-        at = bisect.bisect_left(ends, row.until_epoch)
-        held_by[ends[at]].append(StoredFile(row.path, row.sha256, row.bytes))
-    return [
-        IdsOf(unit.from_epoch, unit.until_epoch, unit.instant, tuple(held_by[unit.until_epoch]))
-        for unit in units
-    ]
+            sealed, epochs = sealed.where(s.instant > since), epochs.where(e.instant > since)
+        held: dict[int, list[StoredFile]] = {
+            epoch: [] for epoch in connection.scalars(epochs.order_by(e.epoch))
+        }
+        first = min(held, default=0)
+        segments = select(tables.files).where(counted, f.kind == SEGMENT, f.has_ids)
+        for row in connection.execute(segments.where(f.from_epoch >= first).order_by(f.id)):
+            if row.from_epoch in held:
+                held[row.from_epoch].append(_stored(row))
+        listed = connection.execute(sealed.order_by(f.from_epoch, f.id))
+        return CountedIds(
+            sealed_until=until,
+            sealed=tuple(_stored(row) for row in listed),
+            epochs=tuple((epoch, tuple(found)) for epoch, found in held.items()),
+        )
+
+
+def _stored(row: Row[tuple[object, ...]]) -> StoredFile:
+    return StoredFile(row.path, row.sha256, row.bytes)
 
 
 def last_sealed(connection: Connection, stream: str) -> int:

@@ -93,6 +93,27 @@ streams = Table(
     Column("topic_id", Text),
     # The version that accepts events now.
     Column("version", Text, nullable=False),
+    # Why it cannot go on, as JSON: message, missing (partition, start, until) and instant; NULL
+    # while it can.
+    Column("stopped", Text),
+)
+
+losses = Table(
+    "losses",
+    metadata,
+    # The stream that goes on without ...
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # ... offsets of this partition, ...
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    # ... from here on ...
+    Column("start", BigInteger, primary_key=True, autoincrement=False),
+    # ... up to this one, which is not lost.
+    Column("until", BigInteger, nullable=False),
+    # When somebody decided that.
+    Column("instant", Instant, nullable=False),
+    # The transaction that recorded it.
+    Column("added_state", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 stream_versions = Table(

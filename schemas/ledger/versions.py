@@ -7,6 +7,7 @@ A version that nothing needs any more retires: epochs no longer carry it.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -49,7 +50,10 @@ class StreamRow:
     topic: str
     version: str
     definition: str
-    topic_id: str | None = None  # None until the topic was seen; `register` does not set it
+    # what follows is not set by `register`
+    topic_id: str | None = None  # None until the topic was seen
+    stopped: str | None = None  # why it cannot go on
+    lost: tuple[tuple[int, int, int], ...] = ()  # partition, start, until: what it goes on without
 
 
 @dataclass(frozen=True)
@@ -108,9 +112,25 @@ def register(
 
 def streams(ledger: Ledger) -> list[StreamRow]:
     """Every stream, by name."""
+    lo = tables.losses.c
     with ledger.read() as connection:
         rows = connection.execute(_STREAMS).all()
-    return [StreamRow(r.name, r.topic, r.version, r.definition, r.topic_id) for r in rows]
+        losses = select(tables.losses).order_by(lo.stream, lo.partition, lo.start)
+        lost: dict[str, list[tuple[int, int, int]]] = {}
+        for each in connection.execute(losses):
+            lost.setdefault(each.stream, []).append((each.partition, each.start, each.until))
+    return [
+        StreamRow(
+            name=row.name,
+            topic=row.topic,
+            version=row.version,
+            definition=row.definition,
+            topic_id=row.topic_id,
+            stopped=None if row.stopped is None else json.loads(row.stopped)["message"],
+            lost=tuple(lost.get(row.name, ())),
+        )
+        for row in rows
+    ]
 
 
 def views(ledger: Ledger, stream: str | None = None) -> list[ViewRow]:

@@ -11,6 +11,8 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from schemas.ledger import stops
+from schemas.position import Range
 from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World, ask, serving
 from tests.oracle import Oracle
 
@@ -144,6 +146,36 @@ def test_a_suspended_version_stays_at_the_epoch_before(world: World) -> None:
         assert coverage["degraded"] == "suspended at epoch 2: Conversion Error: 'x'"
         assert each.coverage("by_two")["epoch"] == 3
         assert each.follower.unready(each.now) == []
+
+
+def test_a_stopped_stream_and_what_it_lost_are_on_every_answer(world: World) -> None:
+    served = Served(world.state)
+    world.epoch(rows(1, 20))
+    served.catch_up()
+    assert (served.degraded("by_key"), served.coverage("by_key")["lost"]) == (None, [])
+    token, lost = world.lease.token, Range(0, 20, 30)
+    stops.stop(world.ledger, world.name, token, "offsets are gone", [lost], world.tick())
+    served.step()
+    for view in VIEWS:
+        assert served.degraded(view) == "its stream stopped: offsets are gone"
+    check(served, world.told[1])
+    assert served.rows("SELECT degraded FROM everview.streams") == [("offsets are gone",)]
+
+    stops.accept_loss(world.ledger, world.name, world.tick())
+    served.step()
+    assert served.degraded("by_key") is None
+    assert served.coverage("by_key")["lost"] == []  # nothing that it counts is after it
+    late = Served(world.state)
+    world.offset = 30
+    world.epoch(rows(2, 20), lost=10)
+    for each in (served, late):
+        each.catch_up()
+        check(each, world.told[2])
+        assert each.degraded("by_key") is None
+        assert each.coverage("by_key")["lost"] == [[0, 20, 30]]
+        assert each.coverage("by_key")["position"] == {"0": 50}
+        told = each.rows("SELECT DISTINCT lost, gaps, doubles FROM everview.handoff")
+        assert told == [("[[0, 20, 30]]", 0, 0)]
 
 
 def test_suspension_is_noticed_while_running(world: World) -> None:

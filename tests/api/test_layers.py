@@ -44,7 +44,7 @@ def check(world: World, served: Served, views: dict[str, str] = LAYERED) -> None
         assert coverage["position"] == ({"0": len(told)} if coverage["epoch"] else {})
     handoff = served.rows("FROM everview.handoff")
     assert len(handoff) == len(views)
-    for view, _, cut, of_batch, of_speed, gaps, doubles in handoff:
+    for view, _, cut, of_batch, of_speed, gaps, doubles, _ in handoff:
         epoch = served.coverage(view)["epoch"]
         assert (of_batch, of_speed, gaps, doubles) == (cut, epoch - cut, 0, 0)
 

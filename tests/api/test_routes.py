@@ -11,7 +11,9 @@ import pytest
 
 from tests.api.world import Served, ask, serving
 
-COVERAGE_KEYS = ["view", "version", "cut", "epoch", "position", "fresh_as_of", "degraded"]
+COVERAGE_KEYS = [
+    *("view", "version", "cut", "epoch", "position", "fresh_as_of", "degraded", "lost")
+]
 
 
 def test_an_answer(client: httpx.Client, served: Served) -> None:

@@ -108,9 +108,11 @@ class World:
         *tasks: Sequence[Row],
         suspend: Mapping[str, str] | None = None,
         spoil: Mapping[str, pa.Table] | None = None,
+        lost: int = 0,
     ) -> int:
         """Commit an epoch of these rows. `suspend` maps names of views to messages, `spoil` to what
-        stands in the segments in place of their core rows."""
+        stands in the segments in place of their core rows; that many offsets before them are
+        `lost`."""
         last = progress(self.ledger, self.name)
         number, instant = last.epoch + 1, START + timedelta(seconds=last.epoch + 1)
         carried = [row for row in folding(self.ledger, self.name) if row.suspended_epoch is None]
@@ -119,7 +121,7 @@ class World:
         self.folding.views = [each for each in self.folding.views if each.version not in gone]
         self.layers.records[number] = (self.folding.stream, [])
         start, until = self.offset, self.offset + sum(len(rows) for rows in tasks)
-        ranges = (Range(0, start, until),)
+        ranges = (Range(0, start - lost, until),)
         segments = tuple(
             self._segment(number, instant, at, rows, spoil or {}, ranges)
             for at, rows in enumerate(tasks)

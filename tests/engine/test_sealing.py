@@ -29,7 +29,7 @@ from schemas.ledger.files import DataFile
 from schemas.ledger.leases import Holder, take
 from schemas.ledger.sealing import (
     SealedRange,
-    ids_after,
+    counted_ids,
     request_seal,
     requested_seal,
     sealed_until,
@@ -301,8 +301,8 @@ def test_ids_are_dropped_when_they_make_no_duplicate_any_more(keyed: Yard) -> No
     keyed.epoch(hits(15, 20))
     seal(keyed)
     seal(keyed, merge_fanout=2)
-    (unit,) = ids_after(keyed.ledger, keyed.name, 2)
-    assert (unit.first, unit.last) == (1, 3)
+    (file,) = counted_ids(keyed.ledger, keyed.name, 2).sealed
+    assert described(keyed.root.check(file), file.path).last == 3
     assert len(keyed.files(files.IDS)) == 20
 
     keyed.clock += timedelta(days=5)
@@ -318,8 +318,7 @@ def test_ids_are_dropped_when_they_make_no_duplicate_any_more(keyed: Yard) -> No
     seal(keyed, seal_epochs=1, merge_fanout=2)
     assert keyed.spans() == [(1, 9)]
     assert keyed.moved.is_set()
-    (unit,) = ids_after(keyed.ledger, keyed.name, 0)
-    assert unit.files == ()
+    assert counted_ids(keyed.ledger, keyed.name, 0).sealed == ()
     assert keyed.on_disk() == keyed.named()
 
 

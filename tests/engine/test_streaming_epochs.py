@@ -310,7 +310,7 @@ def test_a_repeat_that_lands_on_an_emptier_worker_is_repeated(
         bench.epoch([[(0, n, order(n))]], {0: n + 1, 1: 0})
     frame = bench.epoch([[(0, 20, order(0)), (0, 21, order(20))]], {0: 22, 1: 0})
 
-    assert [task.ids[0].first for task in frame.calls] == [18, 10, 1]
+    assert [task.ids[0].epoch for task in frame.calls] == [18, 10, 1]
     assert [task.ids_whole for task in frame.calls] == [False, False, True]
     last = bench.epochs()[-1]
     assert (last.accepted, last.duplicates) == (2, 1)
@@ -355,8 +355,9 @@ def test_ids_of_sealed_epochs_reach_every_worker(
     bench.begin()
     new_worker()
     frames += [bench.epoch([[(0, 10, order(6)), (0, 11, order(5))]], {0: 12, 1: 0})]
-    told = [[(each.first, each.last) for each in frame.calls[-1].ids] for frame in frames]
-    assert told == [[(1, 6)], [(1, 6), (7, 7)], [(1, 6), (7, 7), (8, 8)]]
+    told = [[each.epoch for each in frame.calls[-1].ids] for frame in frames]
+    assert told == [[], [7], [7, 8]]
+    assert {frame.calls[-1].sealed.until for frame in frames} == {6}
     assert [len(frame.calls) for frame in frames] == [1, 1, 1]
     assert [each.duplicates for each in bench.epochs()] == [1, 2, 2]
 
@@ -416,7 +417,7 @@ def test_a_worker_jumps_over_epochs_that_are_too_old(
         bench.epoch([[(0, number, order(number))]], {0: number + 1, 1: 0})
     new_worker()
     frame = bench.epoch([[(0, 12, order(0)), (0, 13, order(6))]], {0: 14, 1: 0})
-    assert [[each.last for each in task.ids] for task in frame.calls] == [
+    assert [[each.epoch for each in task.ids] for task in frame.calls] == [
         [10, 11, 12],
         [7, 8, 9, 10, 11, 12],
     ]
@@ -432,7 +433,7 @@ def test_a_worker_jumps_over_epochs_that_are_too_old(
     new_worker()
     bench.clock[0] = now + timedelta(days=60)
     frame = bench.epoch([[(0, 16, order(6))]], {0: 17, 1: 0})
-    assert [len(task.ids) for task in frame.calls] == [3, 0]
+    assert [len(task.ids) for task in frame.calls] == [1, 0]
     assert bench.epochs()[-1].duplicates == 0
 
 

@@ -32,13 +32,24 @@ def test_starts_are_the_logs_at_first_and_then_the_ledgers() -> None:
 def test_a_partition_that_came_later_is_read_from_its_first_offset() -> None:
     with pytest.raises(OffsetsGone) as gone:
         source.starts("s", Position({0: 50}), (0, 1), {0: 10, 1: 7})
-    assert (gone.value.partition, gone.value.start, gone.value.until) == (1, 0, 7)
+    assert gone.value.missing == ((1, 0, 7),)
 
 
 def test_offsets_that_are_gone_are_named_exactly() -> None:
     with pytest.raises(OffsetsGone) as gone:
         source.starts("s", Position({0: 50, 1: 3}), (0, 1), {0: 50, 1: 9})
-    assert (gone.value.partition, gone.value.start, gone.value.until) == (1, 3, 9)
+    assert gone.value.missing == ((1, 3, 9),)
+    with pytest.raises(OffsetsGone) as gone:
+        source.starts("s", Position({0: 5, 1: 3}), (0, 1), {0: 50, 1: 9})
+    assert gone.value.missing == ((0, 5, 50), (1, 3, 9))
+
+
+def test_a_loss_that_was_accepted_is_gone_on_from_and_no_more() -> None:
+    position, accepted = Position({0: 50, 1: 3}), [Range(1, 3, 5), Range(1, 5, 9), Range(0, 0, 99)]
+    assert source.starts("s", position, (0, 1), {0: 0, 1: 9}, accepted) == {0: 50, 1: 3}
+    for lost in ([Range(1, 3, 8)], [Range(1, 4, 9)], [Range(0, 3, 9)], [Range(1, 3, 5)]):
+        with pytest.raises(OffsetsGone):
+            source.starts("s", position, (0, 1), {0: 50, 1: 9}, lost)
 
 
 def test_the_plan_of_a_micro_batch(tmp_path: Path) -> None:
@@ -164,7 +175,9 @@ def test_an_error_is_one_line() -> None:
     )
     assert one_line(RuntimeError(text)) == "RuntimeError: ValueError: bad value"
     assert one_line(RuntimeError()) == "RuntimeError: no message"
-    assert one_line(OffsetsGone("s", 0, 1, 5)).startswith("stream 's': offsets 1..4 of partition 0")
+    assert one_line(OffsetsGone("s", [(0, 1, 5)])).startswith(
+        "stream 's': offsets 1..4 of partition 0"
+    )
 
 
 def test_only_the_connectors_own_jars_are_taken(tmp_path: Path) -> None:

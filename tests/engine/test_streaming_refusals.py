@@ -9,12 +9,13 @@ import pytest
 from kafka import KafkaAdminClient, TopicPartition
 
 from infra import jars
+from schemas.ledger import stops
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import EpochCommit, commit_epoch, lease_name
 from schemas.ledger.leases import leases, release, take
 from schemas.ledger.process import is_running, this_process
 from schemas.ledger.sealing import request_seal
-from schemas.ledger.versions import streams, views
+from schemas.ledger.versions import StreamRow, streams, views
 from schemas.position import Range
 from tests.engine.conftest import Stack, wait_until
 
@@ -32,7 +33,7 @@ def commit_nothing(ledger: Ledger, stream: str, until: int) -> None:
     """An epoch over offsets 0.. of both partitions, as if there had been only markers."""
     now = datetime.now(UTC)
     lease = take(ledger, lease_name(stream), this_process(), now, timedelta(60), is_running)
-    version = next(each.version for each in streams(ledger) if each.name == stream)
+    version = registered(ledger, stream).version
     folded = tuple(view.version for view in views(ledger, stream))
     ranges = (Range(0, 0, until), Range(1, 0, until))
     commit = EpochCommit(
@@ -40,6 +41,10 @@ def commit_nothing(ledger: Ledger, stream: str, until: int) -> None:
     )
     commit_epoch(ledger, commit)
     release(ledger, lease)
+
+
+def registered(ledger: Ledger, stream: str) -> StreamRow:
+    return next(each for each in streams(ledger) if each.name == stream)
 
 
 def test_refusals_of_a_running_driver(stack: Stack) -> None:
@@ -65,6 +70,17 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
     wait_until(lambda: driver.stream("steady").get("epoch") == 1, "an epoch of steady")
     error = str(driver.stream("behind")["error"])
     assert "offsets 10..24 of partition 1 are gone" in error
+    with stack.ledger() as ledger:
+        assert "offsets 10..24" in str(registered(ledger, "behind").stopped)
+        assert stops.accept_loss(ledger, "behind", datetime.now(UTC)) == (Range(1, 10, 25),)
+    wait_until(lambda: driver.stream("behind").get("epoch") == 2, "an epoch after the loss")
+    (_, after) = stack.epochs("behind")
+    assert after.ranges == (Range(0, 10, 50), Range(1, 10, 50))
+    there = [(row["_partition"], row["_offset"]) for row in stack.rows("behind")]
+    assert there == [*((0, n) for n in range(10, 50)), *((1, n) for n in range(25, 50))]
+    with stack.ledger() as ledger:
+        assert registered(ledger, "behind").lost == ((1, 10, 25),)
+        assert registered(ledger, "behind").stopped is None
 
     # the topic comes back with more records than were read: Spark alone would read on
     admin.delete_topics([stack.topic("renewed")])
@@ -88,6 +104,8 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
         wait_until(lambda n=name, e=epoch: driver.stream(n).get("sealed") == e, "sealing")  # type: ignore[misc]
         assert driver.stream(name)["sealing_error"] is None
         assert stack.epochs(name) == []
+    with stack.ledger() as ledger:
+        assert "created again" in str(registered(ledger, "renewed").stopped)
     assert len(stack.rows("steady")) == 110
 
     begun = time.monotonic()

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from schemas import registered
 from schemas.compile.partials import PartialTable
 from schemas.engine import connect
+from schemas.id_file import IdFile
 from schemas.ledger import files, leases
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import (
@@ -205,10 +206,16 @@ class Yard:
             for each in one.files
             if (each.kind, each.version, each.table) == (kind, version, table)
         ]
-        assert all(pq.read_metadata(self.root.check(c.file)).num_rows == c.rows for c in chosen)
-        return pa.concat_tables(
-            [pq.read_table(self.root.check(each.file)).replace_schema_metadata() for each in chosen]
-        )
+        found = [self._rows(each) for each in chosen]
+        assert [each.num_rows for each in found] == [each.rows for each in chosen]
+        return pa.concat_tables(found)
+
+    def _rows(self, file: DataFile) -> pa.Table:
+        path = self.root.check(file.file)
+        if file.kind != files.IDS:
+            return pq.read_table(path).replace_schema_metadata()
+        ids = IdFile.open(path, file.file.path)
+        return pa.Table.from_batches(ids.batches, ids.schema).replace_schema_metadata()
 
     def on_disk(self) -> set[str]:
         """Data files that are there, finished or not."""

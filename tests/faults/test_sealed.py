@@ -15,7 +15,7 @@ from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import contents
 from schemas.ledger.epochs import commit_epoch, epochs_after, news, progress
 from schemas.ledger.files import IDS, MASTER, RUN, SEGMENT, DataFile, forget, named, removable
-from schemas.ledger.sealing import SealedRange, ids_after, sealed_ranges, sealed_until
+from schemas.ledger.sealing import SealedRange, counted_ids, sealed_ranges, sealed_until
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
 from tests.faults.committer import FLIGHTS, FOLDED, NOW, VIEWS, commit_some, hold, next_epoch, rows
@@ -197,14 +197,19 @@ def test_ids_come_without_a_hole(ledger: Ledger) -> None:
     commit_some(ledger, 6, token)
     seal(ledger, token, 1, 2)
     seal(ledger, token, 3, 4)
-    units = ids_after(ledger, FLIGHTS, 0)
-    assert [(each.first, each.last, len(each.files)) for each in units] == [
-        (1, 2, 1),
-        (3, 4, 1),
-        (5, 5, 2),
-        (6, 6, 2),
-    ]
-    assert [each.first for each in ids_after(ledger, FLIGHTS, 3)] == [3, 5, 6]
-    assert ids_after(ledger, FLIGHTS, 6) == []
-    since = units[1].instant
-    assert [each.first for each in ids_after(ledger, FLIGHTS, 0, since)] == [5, 6]
+    found = counted_ids(ledger, FLIGHTS, 0)
+    assert found.sealed_until == 4
+    assert found.sealed == tuple(
+        each.file
+        for one in sealed_ranges(ledger, FLIGHTS)
+        for each in one.files
+        if each.kind == IDS
+    )
+    assert len(found.sealed) == 2
+    assert [(epoch, len(files)) for epoch, files in found.epochs] == [(5, 2), (6, 2)]
+    assert [epoch for epoch, _ in counted_ids(ledger, FLIGHTS, 5).epochs] == [6]
+    assert counted_ids(ledger, FLIGHTS, 6).epochs == ()
+    first, second = sealed_ranges(ledger, FLIGHTS)
+    assert counted_ids(ledger, FLIGHTS, 0, first.instant).sealed == found.sealed[1:]
+    late = counted_ids(ledger, FLIGHTS, 0, second.instant)
+    assert (late.sealed, [epoch for epoch, _ in late.epochs]) == ((), [5, 6])
