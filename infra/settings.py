@@ -32,6 +32,7 @@ MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 STACK = "the stack: `everview down`, `everview up`"
 NOTHING = "nothing: each command reads it"
+DEPLOY = "nothing: `everview deploy` tells Airflow"
 
 
 @dataclass(frozen=True)
@@ -210,9 +211,16 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             "",
             "the path or address of an everview.zip, or '' where everview is installed",
             _matches(ARCHIVE),
+            meaning="what Airflow sends to the machines of a cluster; a path is of the project",
+            restart=DEPLOY,
         ),
         "pool": Rule(
-            str, "default_pool", "the name of a pool of Airflow's such as builds", _matches(POOL)
+            str,
+            "default_pool",
+            "the name of a pool of Airflow's such as builds",
+            _matches(POOL),
+            meaning="the pool in which Airflow runs the tasks of builds",
+            restart=DEPLOY,
         ),
     },
     "serving": {
@@ -232,8 +240,19 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         ),
     },
     "airflow": {
-        "own": Rule(bool, True, "true or false"),
-        "port": Rule(int, 0, "0 (a free port) to 65535", lambda port: 0 <= port <= 65535),
+        "own": Rule(
+            bool,
+            True,
+            "true or false",
+            meaning="whether the stack brings an Airflow of its own",
+        ),
+        "port": Rule(
+            int,
+            0,
+            "0 (a free port) to 65535",
+            lambda port: 0 <= port <= 65535,
+            meaning="where that Airflow's pages are; a free port is kept from start to start",
+        ),
     },
 }
 

@@ -27,8 +27,8 @@ from infra import asking, processes, stack
 from infra.asking import QueryRefused
 from schemas.errors import StackNotRunning
 from tests.end_to_end.comparing import check_rows
-from tests.end_to_end.running import position
 from tests.end_to_end.flights import EXAMPLE, Lines, Truth
+from tests.end_to_end.running import position
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
