@@ -32,6 +32,7 @@ from infra import asking, stack
 from infra.asking import QueryRefused
 from infra.parts import airflow
 from infra.stack import Stack
+from infra.verbs.produce import per_second
 from schemas.errors import EverviewError, StackNotRunning
 
 HERE = Path(__file__).resolve().parent
@@ -44,7 +45,7 @@ ASK = "SELECT * FROM origin_weather"
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("--rate", type=float, default=400.0, help="records per second")
+    parser.add_argument("--rate", type=per_second, default=400.0, help="records per second")
     parser.add_argument("--state", type=Path, default=HERE / ".everview")
     parser.add_argument("--no-airflow", action="store_true", help="leave Airflow out")
     found = parser.parse_args()
@@ -68,7 +69,7 @@ def run(state: Path, rate: float, with_airflow: bool) -> None:
     """Until Ctrl-C. Raises EverviewError; FileNotFoundError without the package of the flights."""
     begun = time.monotonic()
     flights = prepare() / "flights.csv"
-    with ExitStack() as ending, only_demo(state):
+    with only_demo(state), ExitStack() as ending:
         started = Started(HERE, state, with_airflow)
         ending.callback(started.stop)
         lines = feed.read(flights)
@@ -93,7 +94,7 @@ class Watch:
         self._console = Console()
         self._looks: deque[Look] = deque(maxlen=RATE_OVER)
         self._reached: set[str] = set()
-        self._told = 0.0
+        self._told, self._noted = 0.0, ""
 
     def run(self) -> None:
         """Until Ctrl-C, or the stack ends: StackNotRunning."""
@@ -111,17 +112,19 @@ class Watch:
                 seen = look(answers, airlines_per_day(self._console.height))
             except (QueryRefused, StackNotRunning) as error:
                 self._started.check()
-                self._started.said.append(f"no answer: {error}")
+                self._note(f"no answer: {error}")
             else:
+                self._looks.append(seen)
                 self._rebuilds.turn(seen)
-                self._show(seen, live)
+                self._milestone("first answer", seen.flights > 0)
+                self._milestone("first publication", seen.publications > 0)
+            if self._looks:
+                self._show(live)
             time.sleep(LOOK_EVERY)
 
-    def _show(self, seen: Look, live: Live | None) -> None:
-        self._looks.append(seen)
+    def _show(self, live: Live | None) -> None:
+        seen = self._looks[-1]
         told = facts(seen, self._looks[0], self._feeding.trouble, self._rebuilds.words)
-        self._milestone("first answer", seen.flights > 0)
-        self._milestone("first publication", seen.publications > 0)
         if live:
             live.update(drawn(seen, told, self._addresses(), self._started.said), refresh=True)
         elif seen.clock - self._told >= TELL_EVERY:
@@ -134,10 +137,16 @@ class Watch:
         """Says once how long something took from the start on."""
         if reached and name not in self._reached:
             self._reached.add(name)
-            words = f"{name} after {time.monotonic() - self._begun:.0f} s"
-            self._started.said.append(words)
-            if not self._console.is_terminal:
-                print(f"{datetime.now(UTC):%H:%M:%S} {words}", flush=True)
+            self._note(f"{name} after {time.monotonic() - self._begun:.0f} s")
+
+    def _note(self, words: str) -> None:
+        """A line below the picture, or in the log; not the same one twice in a row."""
+        if words == self._noted:
+            return
+        self._noted = words
+        self._started.said.append(words)
+        if not self._console.is_terminal:
+            print(f"{datetime.now(UTC):%H:%M:%S} {words}", flush=True)
 
     def _addresses(self) -> Facts:
         running = stack.read(self._state)

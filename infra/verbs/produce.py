@@ -38,7 +38,9 @@ SHOW_REFUSED = 20
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("stream", metavar="STREAM")
     parser.add_argument("files", nargs="+", metavar="FILE")
-    parser.add_argument("--rate", type=_rate, metavar="N", help="events per second; default: all")
+    parser.add_argument(
+        "--rate", type=per_second, metavar="N", help="events per second; default: all"
+    )
     parser.add_argument("--repeat", action="store_true", help="over and over, until Ctrl-C")
     help_ = "the broker; default: that of the running stack"
     parser.add_argument("--bootstrap-servers", metavar="HOST:PORT", help=help_)
@@ -162,7 +164,8 @@ def _progress(sources: Sequence[Source], repeat: bool) -> Iterator[_Show]:
         yield show
 
 
-def _rate(text: str) -> float:
+def per_second(text: str) -> float:
+    """A rate, as an argument of a command line."""
     try:
         rate = float(text)
     except ValueError:

@@ -15,7 +15,7 @@ from kafka.admin import NewTopic
 
 from infra import ports, processes
 from infra.parts import kafka
-from infra.sending import Refused, Sender, records_in
+from infra.sending import Refused, Sender, ends, last_values, records_in
 from infra.supervisor import Notice, Supervisor
 
 WAIT = 60.0
@@ -55,10 +55,12 @@ def broker(state: Path, port: int, controller: int) -> Iterator[str]:
     assert processes.marked(mark) == []
 
 
-def create(servers: str, topic: str, configs: dict[str, str] | None = None) -> None:
+def create(
+    servers: str, topic: str, configs: dict[str, str] | None = None, partitions: int = 1
+) -> None:
     admin = KafkaAdminClient(bootstrap_servers=servers)
     try:
-        admin.create_topics([NewTopic(topic, 1, 1, topic_configs=configs or {})])
+        admin.create_topics([NewTopic(topic, partitions, 1, topic_configs=configs or {})])
     finally:
         admin.close()
 
@@ -125,6 +127,24 @@ def test_a_refused_record_does_not_take_others_with_it(tmp_path: Path) -> None:
     ]
     assert sender.acknowledged == found == 297
     assert sender.refused == 4
+
+
+@pytest.mark.kafka
+def test_a_partition_has_what_was_sent_to_it_in_order_and_tells_its_end(tmp_path: Path) -> None:
+    chosen = ports.choose(tmp_path / "ports.json", {"kafka": 0, "controller": 0})
+    with broker(tmp_path / "state", chosen["kafka"], chosen["controller"]) as servers:
+        create(servers, "three", partitions=3)
+        with Sender(servers, "three", lambda _: None) as sender:
+            for number in range(2001):
+                sender.send(f"line {number}", b"%d" % number, number % 2)
+            sender.finish()
+        known = ends(servers, "three", 1.0)
+        last = last_values(servers, "three", 10.0)
+        found = consume(servers, "three", 1001)
+
+    assert known == {0: 1001, 1: 1000, 2: 0}
+    assert last == {(0, 1000): b"2000", (1, 999): b"1999"}
+    assert found == [b"%d" % number for number in range(0, 2001, 2)]
 
 
 def test_nobody_answers_at_a_free_port(tmp_path: Path) -> None:
