@@ -19,7 +19,11 @@ from tests import starter
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 WAIT = 180.0
-SHELL = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+SHELL = {
+    **os.environ,
+    "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+    "EVERVIEW_AIRFLOW_OWN": "false",  # the README does without it
+}
 Run = Callable[[str], str]
 
 
