@@ -142,7 +142,8 @@ def environment(home: Path, port: int, *, dags: Path, file: Path, master: str) -
             "simple_auth_manager_users": f"{USER}:admin",
         },
         "dag_processor": {"print_stats_interval": 0, "refresh_interval": 5},
-        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}"},
+        # a machine at work makes its processes wait for each other; they ask to for 30 seconds
+        "database": {"sql_alchemy_conn": f"sqlite:///{home / 'airflow.db'}?timeout=30"},
         "logging": {
             "base_log_folder": home / "logs",
             "dag_processor_child_process_log_directory": home / "logs" / "dag_processor",

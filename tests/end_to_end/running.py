@@ -94,8 +94,10 @@ def position(answer: Mapping[str, Any]) -> dict[int, int]:
     return {int(partition): offset for partition, offset in covered["position"].items()}
 
 
-def wait_until(condition: Callable[[], bool], what: str, within: float = WAIT) -> None:
+def wait_until(
+    condition: Callable[[], bool], what: str, within: float = WAIT, every: float = 0.1
+) -> None:
     end = time.monotonic() + within
     while not condition():
         assert time.monotonic() < end, f"waited {within:g} s for {what}"
-        time.sleep(0.1)
+        time.sleep(every)
