@@ -33,7 +33,7 @@ pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 RATE = 3000
 PARTITIONS = 2
-WAIT = 180.0
+WAIT = 240.0
 STOP_WITHIN = 60.0
 LEAST = 15_000  # records after the kill
 QUERIES: Mapping[str, str] = {
