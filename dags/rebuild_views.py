@@ -136,7 +136,7 @@ def dag_of(view: dict[str, Any], of: dict[str, Any]) -> DAG:
     python = [of["python"], "-P", "-m"]
     state = ["--state", of["state"], "--json"]
     batch = [*python, "batch.run", *state, *of["flags"], "--build", BUILD]
-    asset = Asset(name=f"everview_{view['name']}", uri=f"everview://{view['name']}")
+    asset = Asset(name=f"everview_{view['name']}", uri=f"everview://views/{view['name']}")
     with DAG(
         dag_id=f"rebuild_{view['name']}",
         description=f"Rebuilds view {view['name']} (over {view['about']}), proves it, publishes it",
@@ -178,7 +178,7 @@ def dag_of(view: dict[str, Any], of: dict[str, Any]) -> DAG:
             doc_md="Folds the master in Spark and writes the batch view.",
             name=f"everview rebuild {view['name']}",
             conn_id=of["connection"],
-            conf={"spark.pyspark.driver.python": of["python"]},
+            conf={"spark.pyspark.driver.python": of["python"], "spark.log.level": "WARN"},
             driver_memory=of["driver_memory"],
             py_files=of["py_files"],
             application=of["application"],

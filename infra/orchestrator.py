@@ -16,8 +16,11 @@ from infra import stack
 from infra.parts import airflow
 from schemas.errors import EverviewError
 
-WITHIN = 20.0
+WITHIN = 60.0
 """Seconds for an answer; SQLite below it makes some of them slow on a busy machine."""
+
+TRIES = 3
+"""How often a question is put that nobody answered; nothing that changes something is."""
 
 KNOWN_WITHIN = 60.0
 """Seconds that a DAG may take to be known, after its file or Airflow is new."""
@@ -111,6 +114,17 @@ class Orchestrator:
         return self._send(method, path, body)
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
+        left = TRIES if method == "GET" else 1
+        while True:
+            left -= 1
+            try:
+                return self._sent(method, path, body)
+            except AirflowRefused as error:
+                if left == 0 or (error.status is not None and error.status < 500):
+                    raise
+            time.sleep(LOOK_EVERY)
+
+    def _sent(self, method: str, path: str, body: Mapping[str, Any] | None) -> Any:
         headers = {"Accept": "application/json", "Content-Type": "application/json"}
         if self._token is not None:
             headers["Authorization"] = f"Bearer {self._token}"

@@ -15,7 +15,7 @@ from serving.catalog import RELATIONS
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*/*.md")])
 LINK = re.compile(r"\]\(([^)#:]+)\)")
-FOLDERS = "schemas|streaming|batch|serving|infra|tests|docs|examples|bootstrap"
+FOLDERS = "dags|schemas|streaming|batch|serving|infra|tests|docs|examples|bootstrap"
 PATH = re.compile(rf"`((?:{FOLDERS})/[\w./-]+)`")
 
 

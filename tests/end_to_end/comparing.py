@@ -25,11 +25,6 @@ APPROXIMATE: Mapping[str, Callable[[float, float], bool]] = {
 """Columns of the example's views that are judged by their bound."""
 
 
-def position(answer: Mapping[str, Any]) -> dict[int, int]:
-    (covered,) = answer["coverage"]
-    return {int(partition): offset for partition, offset in covered["position"].items()}
-
-
 def check_rows(
     view: str, at: Mapping[int, int], answer: Mapping[str, Any], right: list[tuple[object, ...]]
 ) -> None:

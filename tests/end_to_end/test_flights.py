@@ -11,12 +11,10 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
-import urllib.request
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,7 +23,7 @@ import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 
 from infra.sending import Pace
 from schemas.ledger import builds
@@ -36,8 +34,9 @@ from schemas.ledger.sealing import sealed_ranges
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from tests.end_to_end import flights
-from tests.end_to_end.comparing import check_rows, position
+from tests.end_to_end.comparing import check_rows
 from tests.end_to_end.flights import Lines, Truth
+from tests.end_to_end.running import Stack, position, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
@@ -45,7 +44,6 @@ SEED = 20130101
 FAST, SLOW = 6000.0, 300.0  # flights per second: most of the year, and until all has happened
 HELD_BACK = 0.3  # of the year, so that events flow however slow the machine is
 POLL = 1 / 20  # seconds between two polls
-WAIT = 180.0
 RECOVERY = 60.0  # how long after a kill an answer may fail
 # what is asked of each view: whole where it is small
 QUERIES: Mapping[str, str] = {
@@ -57,45 +55,6 @@ QUERIES: Mapping[str, str] = {
         sum(late) AS late, min(hour) AS earliest, max(worst_delay) AS worst,
         sum(mean_delay IS NULL) AS unknown FROM carrier_hour GROUP BY ALL""",
 }
-
-
-@dataclass
-class Stack:
-    """A stack that was brought up by the command line, as a user would."""
-
-    project: Path
-    state: Path
-    status: dict[str, Any] = field(default_factory=dict)
-
-    def everview(self, *words: str) -> list[str]:
-        where = ["--project", str(self.project), "--state", str(self.state)]
-        return [sys.executable, "-m", "infra", words[0], *where, *words[1:]]
-
-    def run(self, *words: str) -> str:
-        done = subprocess.run(self.everview(*words), capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        return done.stdout
-
-    def up(self) -> None:
-        self.run("up", "--detach")
-        self.look()
-
-    def look(self) -> dict[str, Any]:
-        self.status = json.loads(self.run("status", "--json"))
-        return self.status
-
-    def ask(self, sql: str) -> dict[str, Any]:
-        request = urllib.request.Request(
-            self.status["serving"]["http"] + "/sql",
-            json.dumps({"sql": sql, "max_rows": 100_000}).encode(),
-            {"Content-Type": "application/json"},
-        )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            found: dict[str, Any] = json.load(answer)
-            return found
-
-    def position(self) -> dict[int, int]:
-        return position(self.ask("SELECT flights FROM everything"))
 
 
 @dataclass
@@ -177,12 +136,12 @@ def stack(tmp_path: Path) -> Iterator[Stack]:
 
 def test_every_poll_is_right_while_all_is_rebuilt_and_killed(stack: Stack, tmp_path: Path) -> None:
     lines = flights.year(SEED)
-    stack.up()
+    stack.up("--no-airflow")
     poller = Poller(stack)
     poller.start()
     feeder = Feeder(stack.status["kafka"]["bootstrap_servers"], lines.sent)
     feeder.start()
-    wait_until(lambda: sum(stack.position().values()) > 0, "the first epoch")
+    wait_until(lambda: sum(flights_read(stack).values()) > 0, "the first epoch")
 
     stack.run("rebuild", "--all")
     streaming = kill(stack, "streaming")
@@ -198,7 +157,7 @@ def test_every_poll_is_right_while_all_is_rebuilt_and_killed(stack: Stack, tmp_p
     rest = tmp_path / "rest.csv"
     rest.write_text("\n".join([lines.header, *feeder.stop()]) + "\n")
     stack.run("produce", "flights", str(rest))
-    wait_until(lambda: stack.position() == ends(stack), "the whole year")
+    wait_until(lambda: flights_read(stack) == stack.ends("flights"), "the whole year")
     poller.stop()
 
     assert [each for each in poller.failures if not down[0] <= each[0] <= down[1]] == []
@@ -221,6 +180,10 @@ def test_every_poll_is_right_while_all_is_rebuilt_and_killed(stack: Stack, tmp_p
     assert not [pid for pid in pids if psutil.pid_exists(pid)]
 
 
+def flights_read(stack: Stack) -> dict[int, int]:
+    return position(stack.ask("SELECT flights FROM everything"))
+
+
 def kill(stack: Stack, part: str) -> int:
     """kill -9 of a part while events flow; gives its process id."""
     pid: int = stack.look()[part]["pid"]
@@ -233,11 +196,7 @@ def wait_back(stack: Stack, part: str, killed: int) -> None:
     """Returns when all is ready again."""
 
     def back() -> bool:
-        found = json.loads(
-            subprocess.run(
-                stack.everview("status", "--json"), capture_output=True, text=True, check=False
-            ).stdout
-        )
+        found = stack.look()
         return bool(found["ready"] and found[part]["pid"] != killed)
 
     wait_until(back, f"{part} to come back")
@@ -260,44 +219,9 @@ def kill_a_build(stack: Stack, view: str) -> None:
         assert builds.publications(ledger, view) == known
 
 
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, f"waited {WAIT:g} s for {what}"
-        time.sleep(0.1)
-
-
-def consumer(stack: Stack) -> tuple[KafkaConsumer, list[TopicPartition]]:
-    reader = KafkaConsumer(
-        bootstrap_servers=stack.status["kafka"]["bootstrap_servers"], group_id=None
-    )
-    found = [TopicPartition("flights", p) for p in sorted(reader.partitions_for_topic("flights"))]
-    reader.assign(found)
-    return reader, found
-
-
-def ends(stack: Stack) -> dict[int, int]:
-    """Where the topic ends now."""
-    reader, partitions = consumer(stack)
-    try:
-        return {each.partition: end for each, end in reader.end_offsets(partitions).items()}
-    finally:
-        reader.close()
-
-
 def read_back(stack: Stack, lines: Lines) -> Truth:
     """The topic, read by a plain consumer."""
-    records: dict[tuple[int, int], str] = {}
-    reader, partitions = consumer(stack)
-    try:
-        reader.seek_to_beginning(*partitions)
-        until = reader.end_offsets(partitions)
-        while any(reader.position(each) < until[each] for each in partitions):
-            for found in reader.poll(1000).values():
-                for record in found:
-                    records[record.partition, record.offset] = record.value.decode()
-    finally:
-        reader.close()
+    records = stack.records("flights")
     assert len(records) == len(lines.sent)
     return Truth(lines, records)
 

@@ -19,6 +19,7 @@ from schemas.errors import (
     BuildFailed,
     BuildNotReady,
     CutGoesBack,
+    LeaseHeld,
     NothingSealed,
     NothingToBuild,
     ViewUnknown,
@@ -298,3 +299,60 @@ def test_only_finished_and_batch_files_are_named(world: Sealed) -> None:
     assert names[-1] == view.finishes[0].column
     assert Compiled(world.ledger).of(view.name, view.version)[1] == view
     assert done.publication.published == NOW
+
+
+def test_a_repeated_rebuild_leaves_nothing_of_the_try_before(world: Sealed) -> None:
+    world.epochs(events(40))
+    made = world.builder().plan("by_key", full=False, until=None)
+
+    def torn(job: Job) -> list[DataFile]:
+        in_process(job)
+        message = "torn off"
+        raise ConnectionError(message)
+
+    with pytest.raises(ConnectionError):
+        world.builder(torn).rebuild(made.id)
+    assert on_disk(world)
+    world.builder().rebuild(made.id)
+
+    named = {each.file.path for each in builds.build_files(world.ledger, made.id)}
+    assert on_disk(world) == named
+
+
+def on_disk(world: Sealed) -> set[str]:
+    found = [path for top in ("batch", "views") for path in (world.state / top).rglob("*.parquet")]
+    return {path.relative_to(world.state).as_posix() for path in found}
+
+
+def test_a_released_build_makes_way_for_the_next(world: Sealed) -> None:
+    world.epochs(events(40))
+    made = world.builder().plan("by_key", full=False, until=None)
+    with pytest.raises(LeaseHeld, match=f"build {made.id}, between two steps"):
+        world.builder().plan("by_key", full=False, until=None)
+
+    assert world.builder().release(made.id).state == "failed"
+    assert world.builder().release(made.id).state == "failed"
+    with pytest.raises(BuildNotReady):
+        world.builder().rebuild(made.id)
+
+    done = world.builder().all_steps("by_key", full=False, until=None)
+    assert done.build.id == made.id + 1
+    # of a build that came to its end it changes nothing
+    assert world.builder().release(done.build.id).state == "published"
+    assert world.builder().release(made.id).state == "failed"
+    assert world.finished("by_key") == world.expected("by_key", 1)
+
+
+def test_a_release_of_a_build_that_lost_its_lease_changes_nothing(world: Sealed) -> None:
+    world.epochs(events(40))
+    lost = world.builder(build_idle=timedelta(0)).plan("by_key", full=False, until=None)
+    states = []
+
+    def meanwhile(job: Job) -> list[DataFile]:
+        states.append(world.builder().release(lost.id).state)
+        return in_process(job)
+
+    done = world.builder(meanwhile).all_steps("by_key", full=False, until=None)
+
+    assert states == ["abandoned"]
+    assert done.publication.served

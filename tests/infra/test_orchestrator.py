@@ -151,6 +151,30 @@ def test_a_wrong_password_is_told(server: Server) -> None:
         asked(server, "guess").run("pages", RUN_ID)
 
 
+def test_a_question_is_put_again_and_a_change_is_not(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(orchestrator, "LOOK_EVERY", 0.01)
+    good = server.answers["GET", f"{RUNS}/{QUOTED}"]
+    looks, starts = [], []
+
+    def busy(_: Any) -> Answer:
+        looks.append(1)
+        return good(None) if len(looks) == 3 else (500, "database is locked")
+
+    def refused(_: Any) -> Answer:
+        starts.append(1)
+        return 500, "database is locked"
+
+    server.answers["GET", f"{RUNS}/{QUOTED}"] = busy
+    server.answers["POST", RUNS] = refused
+
+    assert asked(server).run("pages", RUN_ID).state == "running"
+    with pytest.raises(AirflowRefused, match="status 500 to POST"):
+        asked(server).trigger("pages")
+    assert len(starts) == 1
+
+
 def test_nothing_there_is_told(free_port: int) -> None:
     client = Orchestrator(f"http://127.0.0.1:{free_port}", "admin", "secret")
 

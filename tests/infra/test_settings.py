@@ -102,6 +102,57 @@ def test_bytes_that_are_no_text_are_refused(tmp_path: Path) -> None:
         settings.load(tmp_path, {})
 
 
+def test_schedules_of_views(tmp_path: Path) -> None:
+    text = '[rebuild]\ncarrier_day = "0 3 * * *"\nEverything = "never"\n'
+    (tmp_path / "everview.toml").write_text(text)
+
+    found = settings.load(tmp_path, {"EVERVIEW_REBUILD_CARRIER_DAY": "@weekly"}).rebuild
+
+    assert found.of("Carrier_Day") == "@weekly"
+    assert found.of("everything") == "never"
+    assert found.of("others") is None
+    assert settings.load(tmp_path, {}).rebuild.of("carrier_day") == "0 3 * * *"
+
+
+SCHEDULES = (
+    "@hourly, @daily, @weekly, @monthly, a cron expression of five fields such as '0 3 * * *', "
+    "or 'never'"
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "got"),
+    [
+        ("[rebuild]\nday = 'every hour'\n", "2:1: rebuild.day", "'every hour'"),
+        ("[rebuild]\n\n  day = '0 3 * *'\n", "3:3: rebuild.day", "'0 3 * *'"),
+        ("rebuild.day = 24\n", "1:9: rebuild.day", "24"),
+        ("[rebuild]\nday = '61 * * * *'\n", "2:1: rebuild.day", "'61 * * * *'"),
+        ("[rebuild]\nday = '0 0 31 2 *'\n", "2:1: rebuild.day", "'0 0 31 2 *'"),
+    ],
+)
+def test_a_wrong_schedule_is_refused(tmp_path: Path, text: str, place: str, got: str) -> None:
+    expected = f"everview.toml:{place} must be {SCHEDULES}; got {got}"
+    assert problems(tmp_path, text) == [expected]
+
+
+def test_a_schedule_stands_once(tmp_path: Path) -> None:
+    (found,) = problems(tmp_path, "[rebuild]\nday = 'never'\nDAY = '@daily'\n")
+    assert found == "everview.toml:3:1: rebuild.DAY must stand once, whatever its case"
+    (found,) = problems(tmp_path, "", {"EVERVIEW_REBUILD_DAY": "soon"})
+    assert found.startswith("$EVERVIEW_REBUILD_DAY:1:1: rebuild.day must be @hourly")
+
+
+def test_a_schedule_of_no_view_is_told_with_the_nearest(tmp_path: Path) -> None:
+    (tmp_path / "everview.toml").write_text("[rebuild]\ncarrier_dya = '@daily'\n")
+    found = settings.load(tmp_path, {}).rebuild
+
+    (problem,) = found.unknown(["Carrier_Day", "everything"])
+
+    told = "everview.toml:2:1: rebuild.carrier_dya must name a view; did you mean 'carrier_day'?"
+    assert str(problem) == told
+    assert found.unknown(["CARRIER_DYA"]) == []
+
+
 def test_an_unknown_variable_of_a_section_is_refused(tmp_path: Path) -> None:
     expected = "EVERVIEW_KAFKA_PROT:1:1: unknown setting kafka.prot; did you mean 'port'"
     assert expected in problems(tmp_path, "", {"EVERVIEW_KAFKA_PROT": "1"})[0]

@@ -58,6 +58,17 @@ def test_what_is_written_is_read(tmp_path: Path) -> None:
     assert not one.running
 
 
+def test_a_stack_answers_without_its_airflow(tmp_path: Path) -> None:
+    ready, waiting = PartRecord("ready"), PartRecord("waiting")
+
+    one = written(tmp_path, serving=ready, airflow=waiting)
+
+    assert (one.answering, one.ready) == (True, False)
+    assert written(tmp_path, serving=ready, airflow=ready).ready
+    assert not written(tmp_path, serving=waiting, airflow=ready).answering
+    assert not written(tmp_path).answering
+
+
 def test_a_state_without_a_stack(tmp_path: Path) -> None:
     assert stack.read(tmp_path) is None
 

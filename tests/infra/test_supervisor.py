@@ -120,6 +120,47 @@ def test_parts_become_ready_and_stop_in_reverse_order(start: Start) -> None:
     assert {part.exit_code for part in stack.seen.values()} == {-signal.SIGTERM}
 
 
+def test_a_part_that_comes_after_others_waits_until_all_of_them_are_ready(start: Start) -> None:
+    good: set[str] = set()
+
+    def probe(name: str) -> Callable[[int, datetime], Health]:
+        return lambda _pid, _now: Health(alive=True, ready=name in good)
+
+    stack = start(
+        *(Part(name, python(SLEEPS), probe(name), every=0.02) for name in ("kafka", "serving")),
+        Part("airflow", python(SLEEPS), well, after=("kafka", "serving")),
+    )
+    good.add("kafka")
+    stack.until(lambda: stack.state("kafka") == "ready")
+    assert (stack.state("airflow"), stack.seen["airflow"].identity) == ("waiting", None)
+
+    good.add("serving")
+    stack.until(lambda: stack.state("airflow") == "ready")
+
+    first = stack.pid("airflow")
+    good.clear()
+    stack.until(lambda: stack.state("kafka") == stack.state("serving") == "unhealthy")
+    os.kill(first, signal.SIGKILL)  # started again without waiting
+    stack.until(lambda: stack.state("airflow") == "ready" and stack.pid("airflow") != first)
+
+
+def test_a_part_that_still_waits_is_stopped_without_ever_starting(start: Start) -> None:
+    def never(_pid: int, _now: datetime) -> Health:
+        return Health(alive=True, ready=False)
+
+    stack = start(
+        Part("kafka", python(SLEEPS), never),
+        Part("airflow", python(SLEEPS), well, after=("kafka",)),
+    )
+    stack.until(lambda: stack.state("kafka") == "starting" and "kafka" in stack.seen)
+
+    stack.supervisor.stop()
+    stack.thread.join(WAIT)
+
+    assert stack.state("airflow") == "stopped"
+    assert not (stack.seen["airflow"].log).exists()
+
+
 def test_a_part_leads_its_own_session(start: Start) -> None:
     stack = start(Part("serving", python(SLEEPS), well))
     stack.until(lambda: stack.state("serving") == "ready")

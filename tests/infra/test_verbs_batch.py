@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -234,6 +235,35 @@ def test_the_command_has_every_setting(tmp_path: Path) -> None:
     (tmp_path / "everview.toml").write_text('[batch]\nrollback_window = "1 fortnight"\n')
     with pytest.raises(DefinitionError, match=r"must be a span of time up to 10 years such as"):
         settings.load(tmp_path, {})
+
+
+def plan(world: Sealed, *arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-P", "-m", "infra", "rebuild", *arguments, "--step", "plan"]
+    command += ["--state", str(world.state), "--project", str(world.state), "--json"]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.slow
+def test_a_build_can_be_begun_alone(world: Sealed) -> None:
+    world.epochs(events(40))
+    world.epochs(events(5))
+    begun = plan(world, "By_Key", "--until=1", "--full")
+    assert begun.returncode == 0, begun.stderr
+    told = json.loads(begun.stdout)
+    assert (told["id"], told["view"], told["cut"], told["full"]) == (1, "by_key", 1, True)
+    assert told["state"] == "building"
+
+    second = plan(world, "by_key")
+    assert (second.returncode, second.stdout) == (3, "")
+    assert "build 1, between two steps" in second.stderr
+
+    built(world, "keys")
+    nothing = plan(world, "keys")
+    assert nothing.returncode == 0
+    assert json.loads(nothing.stdout) == {"id": None, "view": "keys", "cut": 2}
+    assert "nothing to build" in nothing.stderr
+    assert plan(world, "by_key", "keys").returncode == 2
+    assert plan(world, "--all").returncode == 2
 
 
 # ---- sealing is asked for and awaited
