@@ -10,8 +10,7 @@ import random
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,13 +27,13 @@ from infra.asking import QueryRefused
 from schemas.errors import StackNotRunning
 from tests.end_to_end.comparing import check_rows
 from tests.end_to_end.flights import EXAMPLE, Lines, Truth
-from tests.end_to_end.running import position
+from tests.end_to_end.running import position, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
 RATE = 3000
 PARTITIONS = 2
-WAIT = 180.0
+WAIT = 240.0
 STOP_WITHIN = 60.0
 LEAST = 15_000  # records after the kill
 QUERIES: Mapping[str, str] = {
@@ -111,7 +110,7 @@ class Demo:
             with suppress(psutil.NoSuchProcess):
                 each.kill()
         self.process.wait(10)
-        wait_until(lambda: not self.living(), "the killed processes to be gone")
+        wait_until(lambda: not self.living(), "the killed processes to be gone", WAIT)
 
     def interrupt(self) -> int:
         self.tree()
@@ -139,13 +138,13 @@ def test_nothing_is_lost_or_doubled_however_hard_the_kill(demo: Demo) -> None:
     reached = random.Random(seed).randrange(1, 25_000)
 
     demo.start()
-    wait_until(lambda: demo.counted() >= reached, f"{reached} records to be counted")
+    wait_until(lambda: demo.counted() >= reached, f"{reached} records to be counted", WAIT)
     demo.kill()
     demo.start()
-    wait_until(lambda: demo.counted() >= reached + LEAST, "records after the kill")
-    wait_until(lambda: bool(demo.rows(SEALED)), "a sealed epoch")
+    wait_until(lambda: demo.counted() >= reached + LEAST, "records after the kill", WAIT)
+    wait_until(lambda: bool(demo.rows(SEALED)), "a sealed epoch", WAIT)
     demo.rebuild("carrier_day")
-    wait_until(lambda: "% from batch" in demo.log.read_text(), "the publication to be shown")
+    wait_until(lambda: "% from batch" in demo.log.read_text(), "the publication to be shown", WAIT)
     answers = {view: demo.ask(query) for view, query in QUERIES.items()}
     counts = demo.ask(COUNTS)
     topic = read_back(demo)
@@ -205,10 +204,3 @@ def read_back(demo: Demo) -> dict[tuple[int, int], bytes]:
     finally:
         reader.close()
     return found
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + WAIT
-    while not condition():
-        assert time.monotonic() < end, f"waited {WAIT:g} s for {what}"
-        time.sleep(0.05)
