@@ -58,7 +58,7 @@ def attached(folder: Path, state: Path, register: bool, with_airflow: bool) -> i
         clear(state)
         prepare(folder, state, register, chosen)
         jars.ensure(_progress())
-        _Run(folder, state, chosen, with_airflow and _has_airflow(chosen)).run()
+        _Run(folder, state, chosen, with_airflow and has_airflow(chosen)).run()
     return 0
 
 
@@ -71,7 +71,7 @@ def clear(state: Path) -> None:
         processes.end(left, grace=10.0)
 
 
-def _has_airflow(chosen: Settings) -> bool:
+def has_airflow(chosen: Settings) -> bool:
     """Whether the stack is to bring its Airflow, and can; says why not where it cannot."""
     lack = airflow.lack() if chosen.airflow.own else None
     if lack is not None:

@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
-from infra import dags, processes
+from infra import dags, processes, settings
 from infra.parts import airflow
 from infra.supervisor import Health
+from infra.verbs import up
 
 
 def part_environment(state: Path) -> dict[str, str]:
@@ -33,6 +34,26 @@ def test_it_starts_when_an_answer_is_possible(state: Path) -> None:
 
     assert made.after == ("streaming", "serving")
     assert made.command[-1] == "standalone"
+
+
+def test_where_it_is_not_installed_it_is_left_out_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(airflow, "NEEDED", ("everview", "airflow-of-nobody"))
+
+    assert not up.has_airflow(settings.load(tmp_path, {}))
+
+    said = capsys.readouterr().out
+    assert "Airflow is left out: airflow-of-nobody is not installed: pip install " in said
+    assert len(said.splitlines()) == 1
+
+
+def test_a_stack_may_do_without(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    chosen = settings.load(tmp_path, {"EVERVIEW_AIRFLOW_OWN": "false"})
+
+    assert not up.has_airflow(chosen)
+    assert capsys.readouterr().out == ""
+    assert up.has_airflow(settings.load(tmp_path, {}))
 
 
 def test_its_environment_keeps_to_loopback_and_to_the_state(state: Path) -> None:
