@@ -143,6 +143,8 @@ class _Run:
             proved = self._builder.prove(found.build)
             told = {"verdict": proved.verdict, "proof": proved.words}
             self._tell(dict(proved.evidence) | told, proved.words)
+            if self._json:
+                sys.stderr.write(f"{proved.words}\n")  # for whoever reads a task's log
             _repair_told(proved)
         elif found.step == "publish":
             self._publish(found.build)

@@ -4,14 +4,17 @@
     restore   the copy's files, each checked -> the ledger, last: without it there is no state
 
 What a file was named for may be sealed or dropped while it is copied. It stays on the disk for a
-while (`keep_removed`); where that was too short, the copy is brought up to a newer ledger. Kafka's
-own data are not part of it: a restored state goes on from its position, with the same topics.
+while (`keep_removed`); where that was too short, the copy is brought up to a newer ledger.
+
+Kafka's records are not part of it. A restored state goes on from its position in the same topics of
+the same Kafka; a broker that lost them has other topics, and streams over these are refused.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -21,7 +24,7 @@ from batch import publish
 from infra import files
 from schemas.errors import BackupRefused, DamagedFile
 from schemas.ledger import epochs, versions
-from schemas.ledger.connect import NAME, open_ledger
+from schemas.ledger.connect import NAME, keep_wal, open_ledger
 from schemas.ledger.copies import copy_ledger, disown, needed_files
 from schemas.storage import DataRoot, fsync_folder
 from schemas.stored_file import StoredFile
@@ -45,9 +48,10 @@ class Backup:
 def take(state: Path, to: Path, now: datetime, say: Callable[[str], None]) -> Backup:
     """Copy a state into an empty folder, which may be missing.
 
-    Raises BackupRefused where the folder holds something, and DamagedFile for a file that is not
-    what the ledger says.
+    Raises BackupRefused where the folder holds something, LedgerMissing where there is nothing to
+    copy, and DamagedFile for a file that is not what the ledger says.
     """
+    open_ledger(state).close()
     if to.exists() and (not to.is_dir() or any(to.iterdir())):
         message = f"backup folder must be empty or missing; got {to}, which holds something"
         raise BackupRefused(message)
@@ -89,12 +93,15 @@ def restore(backup: Path, state: Path) -> Backup:
     left = _copy(DataRoot(backup), state, wanted, {})
     if left is not None:
         raise DamagedFile(left.path, str(left), "no file")
-    copy_ledger(backup, state)
+    with tempfile.TemporaryDirectory(prefix=".restore-", dir=state) as aside:
+        copy_ledger(backup, Path(aside))
+        keep_wal(Path(aside) / NAME)
+        with open_ledger(Path(aside)) as ledger:
+            disown(ledger)
+            for view in versions.views(ledger):
+                publish.write_current(ledger, DataRoot(state), view.name)
+        (Path(aside) / NAME).rename(state / NAME)
     fsync_folder(state)
-    with open_ledger(state) as ledger:
-        disown(ledger)
-        for view in versions.views(ledger):
-            publish.write_current(ledger, DataRoot(state), view.name)
     return told
 
 
@@ -107,7 +114,11 @@ def _contents(state: Path, copy: Path) -> tuple[list[StoredFile], dict[str, int]
         }
     root = DataRoot(state)
     for path in references:  # they are called by their hash, and never go
-        counted.append(StoredFile(path, path.rpartition("/")[2], root.local(path).stat().st_size))
+        sha256 = path.rpartition("/")[2]
+        try:
+            counted.append(StoredFile(path, sha256, root.local(path).stat().st_size))
+        except FileNotFoundError as error:
+            raise DamagedFile(path, f"a file with sha256 {sha256}", "no file") from error
     return counted, streams
 
 

@@ -31,9 +31,6 @@ FIRST_PAUSE, LONGEST_PAUSE = 1.0, 30.0
 HEALTHY = 60.0
 """Seconds of health after which earlier deaths are forgotten."""
 
-HANGING = 60.0
-"""Seconds without one good probe after which a part that was ready is killed and restarted."""
-
 TOGETHER = 0.3
 """Seconds within which two signals to stop are one."""
 
@@ -58,8 +55,9 @@ class Part:
     """A process to keep running.
 
     `prepare` runs before every start, beside the other parts; `probe` takes the pid and the time;
-    `grace` and `every` (between two probes) are seconds. The first start waits until all parts in
-    `after` are ready.
+    `grace`, `every` (between two probes) and `patience` are seconds; without one good probe for
+    that long a part that was ready is killed and restarted. The first start waits until all parts
+    in `after` are ready.
     """
 
     name: str
@@ -70,6 +68,7 @@ class Part:
     stop_signal: signal.Signals = signal.SIGTERM
     grace: float = 10.0
     every: float = 0.25
+    patience: float = 60.0
     after: tuple[str, ...] = ()
 
 
@@ -347,9 +346,10 @@ class Supervisor:
                 running.state = "unhealthy"
                 text = f"{running.part.name} is not well: {health.note or 'no answer'}"
                 self._notice(Notice(running.part.name, "unhealthy", text))
-            hanging = now - (running.good_at or now) >= HANGING
+            patience = running.part.patience
+            hanging = now - (running.good_at or now) >= patience
             if running.state == "unhealthy" and hanging:
-                text = f"{running.part.name} has not answered for {HANGING:.0f} s; it is restarted"
+                text = f"{running.part.name} has not answered for {patience:.0f} s; it is restarted"
                 self._notice(Notice(running.part.name, "hanging", text))
                 self._kill(running)
         if before != (running.state, running.note):

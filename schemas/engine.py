@@ -57,6 +57,7 @@ BESIDE = ("\n\tCandidate functions", ", or use ANY_VALUE(", " Use SET ")
 
 
 # what an expression and its values are to blame for; a full disk, say, is another matter
+ENGINE_FAULTS = (duckdb.Error,)  # all that it raises, a want of memory or of room to spill too
 OWN_FAULTS = (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError)
 COUNTED = "SELECT * EXCLUDE (_duplicate) FROM events WHERE NOT _duplicate"
 # where a message of the engine goes on with what it found

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from schemas.errors import DamagedFile
 
@@ -35,6 +36,29 @@ def write(
             rows += batch.num_rows
             w.write_batch(batch.replace_schema_metadata(told))
     return rows
+
+
+def key_of(schema: pa.Schema) -> list[str]:
+    """The columns of the primary key that ids are of."""
+    return [name for name in schema.names if name not in (HASH, INSTANT)]
+
+
+def tables(path: Path, name: str) -> Iterator[pa.Table]:
+    """All ids of a file, part by part; those of an early state are in Parquet files, not sorted."""
+    if not sorted_file(name):
+        try:
+            with pq.ParquetFile(path) as file:
+                for group in range(file.num_row_groups):
+                    yield file.read_row_group(group)
+        except (pa.ArrowException, OSError) as error:
+            raise DamagedFile(name, "a file of ids", str(error)) from error
+    else:
+        yield from map(pa.table, IdFile.open(path, name).batches)
+
+
+def sorted_file(name: str) -> bool:
+    """Whether a file of that name can be looked into."""
+    return name.endswith(".arrow")
 
 
 @dataclass(frozen=True)
@@ -66,7 +90,7 @@ class IdFile:
     @property
     def key(self) -> list[str]:
         """The columns of the primary key that the ids are of."""
-        return [name for name in self.schema.names if name not in (HASH, INSTANT)]
+        return key_of(self.schema)
 
     def matching(self, hashes: Hashes) -> Iterator[pa.RecordBatch]:
         """The rows whose hash is one of these, which must be sorted and different."""

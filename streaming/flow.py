@@ -147,22 +147,22 @@ class Flow:
         gone; False where nobody can, or the driver leaves first."""
         ledger, writer = self.writer.ledger, self.writer
         missing = error.missing if isinstance(error, OffsetsGone) else ()
-        message = one_line(error)
-        try:
-            ranges = [Range(*each) for each in missing]
-            stops.stop(ledger, self.stream, writer.token, message, ranges, writer.now())
-        except (LedgerBusy, SQLAlchemyError) as trouble:
-            log.warning("stream %s: the stop is not recorded: %s", self.stream, one_line(trouble))
-            return False
-        if not missing or self._settings.once:
-            return False
-        while not self._stopping.wait(self._settings.back_off_first):
+        ranges = [Range(*each) for each in missing]
+        recorded = False
+        while not self._stopping.is_set():
             try:
+                if not recorded:
+                    message, now = one_line(error), writer.now()
+                    stops.stop(ledger, self.stream, writer.token, message, ranges, now)
+                    recorded = True
+                if not missing or self._settings.once:
+                    return False
                 if not stops.stopped(ledger, self.stream):
                     log.info("stream %s: the loss is accepted", self.stream)
                     return True
             except (LedgerBusy, SQLAlchemyError) as trouble:
                 self._say(one_line(trouble))
+            self._stopping.wait(self._settings.back_off_first)
         return False
 
     def _resize(self, error: BaseException) -> None:
@@ -196,7 +196,7 @@ class Flow:
         first = self._ask(lambda: writer.topics.log_starts(plan.topic, facts.partitions))
         lost = stops.accepted(writer.ledger, self.stream)
         starts = source.starts(self.stream, at.position, facts.partitions, first, lost)
-        stops.went_on(writer.ledger, self.stream, writer.token)
+        stops.went_on(writer.ledger, self.stream, writer.token, starts, first)
         checkpoint = fresh_checkpoint(settings.scratch, self.stream, writer.token)
         reduced = self._most < settings.max_events_per_epoch
         writer.begin(checkpoint, at, facts.id, starts, settings.grow_after if reduced else None)

@@ -28,11 +28,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import SparkFiles, TaskContext
 
+from schemas import id_file
 from schemas.compile import CompiledStream, CompiledView, sql
 from schemas.compile.partials import PartialTable
-from schemas.engine import RECORDS, Engine, connect
+from schemas.engine import ENGINE_FAULTS, RECORDS, Engine, connect
 from schemas.errors import EverviewError, SealingFailed
-from schemas.id_file import IdFile
 from schemas.ledger.epochs import SegmentFile
 from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, DataFile
 from schemas.parquet import Description, described, union
@@ -73,7 +73,7 @@ class Sealing:
             return json.dumps({"files": [asdict(each) for each in self.run()]})
         except EverviewError as error:
             return json.dumps({"trouble": str(error)})
-        except (OSError, pa.ArrowException) as error:
+        except (OSError, pa.ArrowException, *ENGINE_FAULTS) as error:
             return json.dumps({"trouble": f"{type(error).__name__}: {error}"})
         finally:
             pa.default_memory_pool().release_unused()
@@ -276,9 +276,9 @@ class MergeTask(Sealing):
     def _id_tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
         """Nothing of a primary key that was declared earlier."""
         for each in group:
-            file = IdFile.open(self.root.check(each.file), each.file.path)
-            if file.key == [name for name, _ in self.key]:
-                yield from map(pa.table, file.batches)
+            for table in id_file.tables(self.root.check(each.file), each.file.path):
+                if id_file.key_of(table.schema) == [name for name, _ in self.key]:
+                    yield table
 
 
 @dataclass

@@ -26,6 +26,7 @@ from typing import ClassVar
 import pyarrow as pa
 from pyspark import TaskContext
 
+from schemas import id_file
 from schemas.compile import CompiledStream, CompiledView
 from schemas.engine import RECORDS, Engine, connect, hash_probe
 from schemas.errors import EpochIncomplete
@@ -217,15 +218,18 @@ def segment_ids(root: DataRoot, file: StoredFile) -> pa.Table | None:
 
 
 def open_ids(root: DataRoot, file: StoredFile, engine: Engine, stream: CompiledStream) -> IdFile:
-    """A sealed file of ids, read once to see that it is whole. One whose hashes another engine made
-    is written anew, for as long as this worker has it."""
-    found = IdFile.open(root.check(file), file.path)
-    if found.probe == hash_probe() or found.key != list(stream.key):
-        return found
+    """A sealed file of ids, read once to see that it is whole. One that is not sorted, or by hashes
+    that another engine made, is written anew, for as long as this worker has it."""
+    path = root.check(file)
+    if id_file.sorted_file(file.path):
+        found = IdFile.open(path, file.path)
+        if found.probe == hash_probe() or found.key != list(stream.key):
+            return found
     with tempfile.TemporaryDirectory(prefix="everview-ids-") as folder:
-        path = Path(folder) / "ids.arrow"
-        engine.write_ids(path, stream.key_types, map(pa.table, found.batches))
-        return IdFile.open(path, file.path)
+        again, tables = Path(folder) / "ids.arrow", id_file.tables(path, file.path)
+        own = (each for each in tables if id_file.key_of(each.schema) == list(stream.key))
+        engine.write_ids(again, stream.key_types, own)
+        return IdFile.open(again, file.path)
 
 
 class _Worker:

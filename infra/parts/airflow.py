@@ -73,6 +73,8 @@ def part(state: Path, port: int, *, dags: Path, file: Path, master: str) -> Part
         prepare=lambda: prepare(home),
         grace=9.0,
         every=1.0,
+        # a late heartbeat, beside a build on a small machine, is no reason to kill that build
+        patience=300.0,
         after=("streaming", "serving"),
     )
 

@@ -27,4 +27,5 @@ def run(found: argparse.Namespace) -> int:
     for stream, epoch in told.epochs.items():
         print(f"stream {stream}: up to epoch {epoch}")
     print(f"{told.files:,} files in {found.state}, as of {told.taken}")
+    print("streaming goes on from there in the same topics of the same Kafka, which is not copied")
     return 0

@@ -202,7 +202,7 @@ def _create(path: Path) -> None:
                 migrations.migrate(connection, str(path))
         finally:
             engine.dispose()
-        _keep_wal(aside)
+        keep_wal(aside)
         try:
             os.link(aside, path)
         except FileExistsError:
@@ -212,7 +212,7 @@ def _create(path: Path) -> None:
         aside.unlink(missing_ok=True)
 
 
-def _keep_wal(path: Path) -> None:
+def keep_wal(path: Path) -> None:
     """Switch to the write-ahead log, which the file then remembers; closing leaves one file."""
     connection = sqlite3.connect(path)
     try:

@@ -8,16 +8,19 @@ from pathlib import Path
 
 from sqlalchemy import select, update
 
-from schemas.errors import LedgerTaken
+from schemas.errors import LedgerMissing, LedgerTaken
 from schemas.ledger import tables
 from schemas.ledger.connect import NAME, Ledger
 from schemas.stored_file import StoredFile
 
 
 def copy_ledger(state: Path, to: Path) -> None:
-    """Copy the ledger of a state, as of one transaction, into another folder; `LedgerTaken` where
-    there is one. By SQLite's own backup, which writers do not disturb."""
+    """Copy the ledger of a state, as of one transaction, into another folder; `LedgerMissing` where
+    there is none, `LedgerTaken` where there is one already. By SQLite's own backup, which writers
+    do not disturb. `keep_wal` makes of it one to work with."""
     source, target = state.absolute() / NAME, to.absolute() / NAME
+    if not source.exists():
+        raise LedgerMissing(str(source))
     if target.exists():
         raise LedgerTaken(str(target))
     beside = target.with_name(f".{NAME}.part")
@@ -27,7 +30,7 @@ def copy_ledger(state: Path, to: Path) -> None:
         closing(sqlite3.connect(beside)) as other,
     ):
         one.backup(other)
-        other.execute("PRAGMA journal_mode = DELETE")  # the file alone is all of it
+        other.execute("PRAGMA journal_mode = DELETE")  # readers leave nothing beside it
     beside.replace(target)
 
 

@@ -9,7 +9,7 @@ A loss that was accepted stays recorded for ever, and every answer that misses i
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 from sqlalchemy import delete, insert, select, update
@@ -41,14 +41,36 @@ def stopped(ledger: Ledger, stream: str) -> bool:
         return versions.stream_row(connection, stream).stopped is not None
 
 
-def went_on(ledger: Ledger, stream: str, token: int) -> None:
-    """The stream goes on: what stopped it is over. Raises `StaleToken`."""
-    if not stopped(ledger, stream):
+def went_on(
+    ledger: Ledger,
+    stream: str,
+    token: int,
+    starts: Mapping[int, int],
+    log_starts: Mapping[int, int],
+) -> None:
+    """The stream goes on from these offsets: what stopped it is over. Of a loss that is still
+    ahead, what Kafka has (again) is none: the log begins at `log_starts`. Raises `StaleToken`."""
+    ahead = [
+        each
+        for each in accepted(ledger, stream)
+        if each.partition in starts and each.start >= starts[each.partition]
+    ]
+    there = {each: log_starts[each.partition] for each in ahead}
+    changed = {each: first for each, first in there.items() if first < each.until}
+    if not changed and not stopped(ledger, stream):
         return
+    lo = tables.losses.c
     with ledger.write() as connection:
         leases.check(connection, lease_name(stream), token)
         statement = update(tables.streams).where(tables.streams.c.name == stream)
         connection.execute(statement.values(stopped=None))
+        for each, first in changed.items():
+            this = (lo.stream == stream) & (lo.partition == each.partition)
+            this &= lo.start == each.start
+            if first <= each.start:
+                connection.execute(delete(tables.losses).where(this))
+            else:
+                connection.execute(update(tables.losses).where(this).values(until=first))
 
 
 def accept_loss(ledger: Ledger, stream: str, now: datetime) -> tuple[Range, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from infra import backup
-from schemas.errors import BackupRefused, DamagedFile
+from schemas.errors import BackupRefused, DamagedFile, LedgerMissing
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.leases import leases
 from schemas.ledger.sealing import sealed_until
@@ -61,6 +61,11 @@ def test_a_restored_state_answers_and_goes_on(world: Sealed, tmp_path: Path) -> 
     world.seal_all()
     assert backup.restore(copy, again) == told
     assert on_disk(copy) == before
+    assert not list(again.glob(".*"))
+    with open_ledger(again) as ledger, ledger.read() as reader:
+        assert reader.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+        with ledger.write():  # beside one who reads
+            pass
     served = answers(again)
     check(served, world.told[4])
     assert served.coverage("by_key")["cut"] == 2
@@ -68,6 +73,12 @@ def test_a_restored_state_answers_and_goes_on(world: Sealed, tmp_path: Path) -> 
         assert leases(ledger) == []
         assert sealed_until(ledger, "hits") == 2
     assert (again / "views" / "by_key" / "current.json").exists()
+
+
+def test_nothing_is_made_where_there_is_no_state(tmp_path: Path) -> None:
+    with pytest.raises(LedgerMissing):
+        backup.take(tmp_path / "nowhere", tmp_path / "copy", NOW, say)
+    assert not (tmp_path / "copy").exists()
 
 
 def test_what_goes_while_it_is_copied_is_taken_from_a_newer_ledger(

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -132,7 +133,10 @@ def test_an_id_in_a_sealed_file_makes_a_duplicate_and_its_hash_alone_does_not(
     assert not any(late.master["_duplicate"].to_pylist())
 
 
-def test_hashes_of_another_engine_are_made_anew(tmp_path: Path) -> None:
+@pytest.mark.parametrize("early_form", [False, True])
+def test_hashes_of_another_engine_and_unsorted_ids_are_made_anew(
+    tmp_path: Path, early_form: bool
+) -> None:
     stream = Folding(load(tmp_path / "project", STREAM))
     root = DataRoot(tmp_path / "state")
     key = stream.stream.key_types
@@ -147,7 +151,12 @@ def test_hashes_of_another_engine_are_made_anew(tmp_path: Path) -> None:
     def write(path: Path) -> None:
         id_file.write(path, file.schema, other, told)
 
+    def early(path: Path) -> None:
+        pq.write_table(pa.Table.from_batches(other), path)
+
     stored = root.write("ids/s", "1-2.arrow", write)
+    if early_form:
+        stored = root.write("ids/s", "1-2.parquet", early)
     found = task_module.open_ids(root, stored, stream.engine, stream.stream)
     assert found.probe == hash_probe()
     folded = stream.engine.fold(

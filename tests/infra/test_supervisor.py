@@ -238,14 +238,13 @@ def test_health_forgets_earlier_deaths(start: Start, monkeypatch: pytest.MonkeyP
 
 
 def test_a_part_that_hangs_is_restarted(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(supervisor, "HANGING", 0.2)
     monkeypatch.setattr(supervisor, "FIRST_PAUSE", 0.01)
     deaf: set[int] = set()
 
     def probe(pid: int, _now: datetime) -> Health:
         return Health(alive=pid not in deaf, ready=pid not in deaf)
 
-    stack = start(Part("serving", python(SLEEPS), probe, every=0.02))
+    stack = start(Part("serving", python(SLEEPS), probe, every=0.02, patience=0.2))
     stack.until(lambda: stack.state("serving") == "ready")
     first = stack.pid("serving")
     deaf.add(first)
