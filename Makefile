@@ -22,10 +22,10 @@ demo: setup ## the whole stack at work on a year of flights; Ctrl-C stops it
 	@$(BIN)/python examples/flights/demo.py
 
 test: lint ## everything: what check does, the slow tests, and those that start Kafka and Spark
-	$(BIN)/pytest -m "" -n 2 --dist loadgroup
+	$(BIN)/pytest -m "" -n 2 --dist worksteal
 
 check: lint ## lint, format, types, import contracts and the fast tests
-	$(BIN)/pytest -n 2 --dist loadgroup
+	$(BIN)/pytest -n 2 --dist worksteal
 
 lint: setup
 	$(BIN)/ruff check

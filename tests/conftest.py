@@ -21,13 +21,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.sql")
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Beside each other run tests that start nothing; Spark and Kafka one after the other."""
-    for item in items:
-        if item.get_closest_marker("spark") or item.get_closest_marker("kafka"):
-            item.add_marker(pytest.mark.xdist_group("stack"))
-
-
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     """An empty state folder."""
