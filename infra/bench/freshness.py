@@ -58,7 +58,9 @@ def measure(folder: Path, rate: int, seconds: int) -> Freshness:
     """Bring up a stack, send for so long, ask all the while, take it down."""
     project, state = hits.project(folder / "project", "hits"), folder / "state"
     here = ["--project", str(project), "--state", str(state)]
-    subprocess.run([sys.executable, "-m", "infra", "up", "--detach", *here], check=True)
+    subprocess.run(
+        [sys.executable, "-m", "infra", "up", "--detach", "--no-airflow", *here], check=True
+    )
     try:
         told = subprocess.run(
             [sys.executable, "-m", "infra", "status", "--json", *here],

@@ -30,7 +30,7 @@ def test_a_file_says_what_it_is_whoever_wrote_it(tmp_path: Path) -> None:
 def test_a_file_that_does_not_is_damage(tmp_path: Path, metadata: dict[str, str]) -> None:
     path = tmp_path / "a.parquet"
     pq.write_table(pa.table({"n": [1]}).replace_schema_metadata(metadata), path)
-    with pytest.raises(DamagedFile, match=r"file 'runs/a' must be a Parquet file that says"):
+    with pytest.raises(DamagedFile, match=r"file 'runs/a' must be a data file that says"):
         described(path, "runs/a")
     path.write_bytes(b"PAR1")
     with pytest.raises(DamagedFile, match="runs/a"):

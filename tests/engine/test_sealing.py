@@ -410,7 +410,7 @@ def test_neither_files_nor_rows_grow_with_the_number_of_epochs(tmp_path: Path) -
             for table in tables.metadata.sorted_tables
         }
     assert (counts["epochs"], counts["ranges"], counts["sealed"], counts["files"]) == (0, 0, 1, 2)
-    assert max(counts.values()) <= 2
+    assert max(count for table, count in counts.items() if table != "migrations") <= 2
     yard.ledger.close()
 
 
