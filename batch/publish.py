@@ -82,7 +82,7 @@ def _served(ledger: Ledger, view: str) -> PublicationRow | None:
 
 def _current(ledger: Ledger, root: DataRoot, served: PublicationRow) -> dict[str, Any]:
     listed = [each for each in builds.build_files(ledger, served.id) if each.kind == FINISHED]
-    position = builds.inputs(ledger, served.id).position
+    position = builds.position_at(ledger, served.stream, served.cut)
     engine = connect()
     source = engine.files([root.check(listed[0].file)])  # all have the same columns
     described = engine.con.execute(f"DESCRIBE FROM {source}").fetchall()

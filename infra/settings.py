@@ -87,6 +87,11 @@ SPAN_WORDS = "a span of time up to 10 years such as '1 day' or '90 seconds'"
 SIZE_WORDS = "a size such as 512m or 1g"
 
 
+def _port(meaning: str) -> Rule:
+    words = "0 (a free port) to 65535"
+    return Rule(int, 0, words, lambda port: 0 <= port <= 65535, meaning=meaning)
+
+
 RULES: Mapping[str, Mapping[str, Rule]] = {
     "kafka": {
         "bootstrap_servers": Rule(
@@ -102,12 +107,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             "true or false",
             meaning="make missing topics on a Kafka that is not the stack's own",
         ),
-        "port": Rule(
-            int,
-            0,
-            "0 (a free port) to 65535",
-            lambda port: 0 <= port <= 65535,
-            meaning="where the stack's own broker listens; a free port is kept from start to start",
+        "port": _port(
+            "where the stack's own broker listens; a free port is kept from start to start"
         ),
         "heap": Rule(
             str, "512m", SIZE_WORDS, _matches(SIZE), meaning="Java heap of the stack's own broker"
@@ -231,13 +232,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             LOOPBACK.__contains__,
             meaning="the address of this machine that queries are answered on",
         ),
-        "port": Rule(
-            int,
-            0,
-            "0 (a free port) to 65535",
-            lambda port: 0 <= port <= 65535,
-            meaning="where queries are answered; a free port is kept from start to start",
-        ),
+        "port": _port("where queries are answered; a free port is kept from start to start"),
     },
     "airflow": {
         "own": Rule(
@@ -246,13 +241,7 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             "true or false",
             meaning="whether the stack brings an Airflow of its own",
         ),
-        "port": Rule(
-            int,
-            0,
-            "0 (a free port) to 65535",
-            lambda port: 0 <= port <= 65535,
-            meaning="where that Airflow's pages are; a free port is kept from start to start",
-        ),
+        "port": _port("where that Airflow's pages are; a free port is kept from start to start"),
     },
 }
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,7 +12,7 @@ from typing import Any
 import psutil
 
 from infra import processes
-from infra.files import replace
+from infra.files import locked, replace
 from infra.processes import Identity
 from schemas.errors import StackRunning
 
@@ -89,22 +87,9 @@ def _identity(raw: dict[str, Any] | None) -> Identity | None:
     return None if raw is None else Identity(**raw)
 
 
-@contextmanager
-def only_supervisor(state: Path) -> Iterator[None]:
+def only_supervisor(state: Path) -> AbstractContextManager[None]:
     """Holds the lock of a state while the block runs; StackRunning names the pid that has it."""
-    path = state / "run" / "stack.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise StackRunning(str(state), lock.read().strip() or "unknown") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-        lock.truncate(0)
+    return locked(state / "run" / "stack.lock", lambda pid: StackRunning(str(state), pid))
 
 
 def left_over(stack: Stack) -> list[psutil.Process]:

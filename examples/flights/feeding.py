@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import fcntl
-import os
 import threading
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from feed import Feed
 
+from infra.files import locked
 from infra.sending import Pace, Refused, Sender, ends, last_values
 from schemas.errors import BrokerUnreachable, EverviewError, TopicNotThere
 
@@ -106,19 +105,6 @@ def _refused(record: Refused) -> None:
     raise OtherRecords(why)
 
 
-@contextmanager
-def only_demo(state: Path) -> Iterator[None]:
+def only_demo(state: Path) -> AbstractContextManager[None]:
     """Holds the lock of the demo on a state while the block runs. Raises DemoRuns."""
-    path = state / "run" / "demo.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+", encoding="utf-8") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.seek(0)
-            raise DemoRuns(state, lock.read().strip() or "unknown") from None
-        lock.truncate(0)
-        lock.write(str(os.getpid()))
-        lock.flush()
-        yield
-        lock.truncate(0)
+    return locked(state / "run" / "demo.lock", lambda pid: DemoRuns(state, pid))

@@ -217,6 +217,14 @@ def finish(
         return _build(connection, build_id)
 
 
+def position_at(ledger: Ledger, stream: str, cut: int) -> Position:
+    """The position after a kept cut, which is a sealed boundary as long as it is kept."""
+    s = tables.sealed.c
+    query = select(tables.sealed).where(s.stream == stream, s.until_epoch == cut)
+    with ledger.read() as connection:
+        return position_of(connection.execute(query).one())
+
+
 def build_files(ledger: Ledger, build_id: int) -> tuple[DataFile, ...]:
     """The files of a build, of either kind, in the order in which they were named."""
     f = tables.files.c

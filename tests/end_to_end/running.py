@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Mapping
@@ -15,6 +16,23 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 
 WAIT = 180.0
+
+
+@dataclass(eq=False)
+class Background(threading.Thread):
+    """Works beside a test until it is stopped; `run` looks at `stopping`."""
+
+    stopping: threading.Event = field(default_factory=threading.Event, kw_only=True)
+
+    def __post_init__(self) -> None:
+        super().__init__(daemon=True)
+
+    def end(self) -> None:
+        """Stops it, wherever it is; one that never began stays so."""
+        self.stopping.set()
+        if self.is_alive():
+            self.join(60)
+        assert not self.is_alive()
 
 
 @dataclass

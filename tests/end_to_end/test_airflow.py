@@ -12,7 +12,6 @@ import random
 import re
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,7 @@ from schemas.ledger.connect import open_ledger
 from schemas.ledger.files import BATCH
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
-from tests.end_to_end.running import Stack, position, wait_until
+from tests.end_to_end.running import Background, Stack, position, wait_until
 from tests.oracle import Oracle
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark, pytest.mark.slow]
@@ -153,18 +152,11 @@ def check_loopback(mark: str) -> None:
 # ---- what it does
 
 
-@dataclass
-class Feeder(threading.Thread):
+@dataclass(eq=False)
+class Feeder(Background):
     """Sends events until it is stopped: one in twenty of them a second time, somewhat later."""
 
     servers: str
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def run(self) -> None:
         chance = random.Random(SEED)
@@ -180,8 +172,7 @@ class Feeder(threading.Thread):
 
     def stop(self) -> None:
         assert self.is_alive(), "everything so far must happen while events flow"
-        self.stopping.set()
-        self.join(30)
+        self.end()
 
 
 def event(number: int) -> bytes:
@@ -193,20 +184,13 @@ def event(number: int) -> bytes:
     return json.dumps(told).encode()
 
 
-@dataclass
-class Poller(threading.Thread):
+@dataclass(eq=False)
+class Poller(Background):
     """Asks for one view after the other, and keeps every answer."""
 
     stack: Stack
     answers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failures: list[str] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def run(self) -> None:
         while not self.stopping.wait(POLL):
@@ -216,11 +200,6 @@ class Poller(threading.Thread):
                 except OSError as error:
                     self.failures.append(f"{view}: {error}")
 
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join(60)
-        assert not self.is_alive()
-
 
 def test_every_poll_is_right_while_airflow_rebuilds(stack: Stack) -> None:
     stack.up()
@@ -229,10 +208,8 @@ def test_every_poll_is_right_while_airflow_rebuilds(stack: Stack) -> None:
     try:
         rebuild_while_events_flow(stack, feeder, poller)
     finally:  # a thread that goes on would disturb other tests
-        for thread in (feeder, poller):
-            thread.stopping.set()
-            if thread.is_alive():
-                thread.join(60)
+        feeder.end()
+        poller.end()
 
 
 def rebuild_while_events_flow(stack: Stack, feeder: Feeder, poller: Poller) -> None:
@@ -266,7 +243,7 @@ def rebuild_while_events_flow(stack: Stack, feeder: Feeder, poller: Poller) -> N
         lambda: all(position(stack.ask(f"SELECT * FROM {view}")) == ends for view in VIEWS),
         "all events",
     )
-    poller.stop()
+    poller.end()
     assert poller.failures == []
     check_polls(stack, poller.answers)
     check_layers(stack)

@@ -11,7 +11,6 @@ import json
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -36,7 +35,7 @@ from schemas.storage import DataRoot
 from tests.end_to_end import flights
 from tests.end_to_end.comparing import check_rows
 from tests.end_to_end.flights import Lines, Truth
-from tests.end_to_end.running import Stack, position, wait_until
+from tests.end_to_end.running import Background, Stack, position, wait_until
 
 pytestmark = [pytest.mark.kafka, pytest.mark.spark]
 
@@ -57,20 +56,13 @@ QUERIES: Mapping[str, str] = {
 }
 
 
-@dataclass
-class Poller(threading.Thread):
+@dataclass(eq=False)
+class Poller(Background):
     """Asks 20 times a second, each view for a second at a time; keeps every answer."""
 
     stack: Stack
     answers: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     failures: list[tuple[float, str]] = field(default_factory=list)
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def run(self) -> None:
         begun = time.monotonic()
@@ -84,25 +76,14 @@ class Poller(threading.Thread):
             due = max(due + POLL, time.monotonic())
             self.stopping.wait(due - time.monotonic())
 
-    def stop(self) -> None:
-        self.stopping.set()
-        self.join(30)
 
-
-@dataclass
-class Feeder(threading.Thread):
+@dataclass(eq=False)
+class Feeder(Background):
     """Sends lines to a topic, most of them fast and then slowly, until it is stopped."""
 
     servers: str
     lines: tuple[str, ...]
     sent: int = 0
-    stopping: threading.Event = field(default_factory=threading.Event)
-
-    def __post_init__(self) -> None:
-        super().__init__(daemon=True)
-
-    def __hash__(self) -> int:
-        return id(self)
 
     def run(self) -> None:
         producer = KafkaProducer(bootstrap_servers=self.servers, linger_ms=5)
@@ -120,8 +101,7 @@ class Feeder(threading.Thread):
     def stop(self) -> tuple[str, ...]:
         """The lines that are left."""
         assert self.is_alive(), "everything so far must happen while events flow"
-        self.stopping.set()
-        self.join(30)
+        self.end()
         return self.lines[self.sent :]
 
 
@@ -158,7 +138,7 @@ def test_every_poll_is_right_while_all_is_rebuilt_and_killed(stack: Stack, tmp_p
     rest.write_text("\n".join([lines.header, *feeder.stop()]) + "\n")
     stack.run("produce", "flights", str(rest))
     wait_until(lambda: flights_read(stack) == stack.ends("flights"), "the whole year")
-    poller.stop()
+    poller.end()
 
     assert [each for each in poller.failures if not down[0] <= each[0] <= down[1]] == []
     assert down[1] - down[0] < RECOVERY

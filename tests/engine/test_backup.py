@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ import pytest
 from infra import backup
 from schemas.errors import BackupRefused, DamagedFile, LedgerMissing
 from schemas.ledger.connect import open_ledger
-from schemas.ledger.leases import leases
+from schemas.ledger.epochs import lease_name
+from schemas.ledger.leases import Holder, leases, take
 from schemas.ledger.sealing import sealed_until
+from schemas.storage import DataRoot
 from tests.api.test_follow import check, rows
 from tests.api.world import Served
 from tests.engine.batching import NOW, Sealed
@@ -56,7 +59,7 @@ def test_a_restored_state_answers_and_goes_on(world: Sealed, tmp_path: Path) -> 
     assert told.bytes == sum(
         path.stat().st_size for path in copy.rglob("*") if path.is_file() and path.parent != copy
     )
-    before = on_disk(copy)
+    before, offset = on_disk(copy), world.offset
     world.epoch(rows(5, 20))
     world.seal_all()
     assert backup.restore(copy, again) == told
@@ -73,6 +76,16 @@ def test_a_restored_state_answers_and_goes_on(world: Sealed, tmp_path: Path) -> 
         assert leases(ledger) == []
         assert sealed_until(ledger, "hits") == 2
     assert (again / "views" / "by_key" / "current.json").exists()
+
+    # it is a state of its own: its next epoch is another one
+    world.ledger.close()
+    world.state, world.root, world.ledger = again, DataRoot(again), open_ledger(again)
+    world.offset, holder = offset, Holder("elsewhere", 1, 0.0)
+    name = lease_name(world.name)
+    world.lease = take(world.ledger, name, holder, NOW, timedelta(1), alive=lambda _: True)
+    assert world.epoch(rows(6, 20)) == 5
+    served.catch_up()
+    check(served, world.told[5])
 
 
 def test_nothing_is_made_where_there_is_no_state(tmp_path: Path) -> None:
