@@ -203,19 +203,28 @@ class Poller(Background):
 
 def test_every_poll_is_right_while_airflow_rebuilds(stack: Stack) -> None:
     stack.up()
-    feeder, poller = Feeder(stack.status["kafka"]["bootstrap_servers"]), Poller(stack)
-    feeder.start()
-    try:
-        rebuild_while_events_flow(stack, feeder, poller)
-    finally:  # a thread that goes on would disturb other tests
-        feeder.end()
-        poller.end()
+    with Feeder(stack.status["kafka"]["bootstrap_servers"]) as feeder:
+        client = airflow_of(stack)
+        with Poller(stack) as poller:
+            rebuild_while_events_flow(stack, client)
+            feeder.stop()
+            ends = stack.ends("clicks")
+            wait_until(
+                lambda: all(position(stack.ask(f"SELECT * FROM {view}")) == ends for view in VIEWS),
+                "all events",
+            )
+    assert poller.failures == []
+    check_polls(stack, poller.answers)
+    check_layers(stack)
+
+    mark = running(stack).id
+    stack.run("down")
+    assert processes.marked(mark) == []
+    assert all(ports.free(port) for port in ports_of(stack))
 
 
-def rebuild_while_events_flow(stack: Stack, feeder: Feeder, poller: Poller) -> None:
-    client = airflow_of(stack)
-    poller.start()
-
+def rebuild_while_events_flow(stack: Stack, client: Orchestrator) -> None:
+    """Two publications of each view, and a build that its proof refuses."""
     for view, run in [(view, client.trigger(view)) for view in VIEWS]:
         assert over(client, view, run) == dict.fromkeys(
             ("choose_cut", "rebuild", "prove", "publish", "release"), "success"
@@ -236,22 +245,6 @@ def rebuild_while_events_flow(stack: Stack, feeder: Feeder, poller: Poller) -> N
     assert int(said[1]) == int(said[2]) + 1
     with open_ledger(stack.state) as ledger:
         assert builds.publications(ledger, "pages")[0].id == published
-
-    feeder.stop()
-    ends = stack.ends("clicks")
-    wait_until(
-        lambda: all(position(stack.ask(f"SELECT * FROM {view}")) == ends for view in VIEWS),
-        "all events",
-    )
-    poller.end()
-    assert poller.failures == []
-    check_polls(stack, poller.answers)
-    check_layers(stack)
-
-    mark = running(stack).id
-    stack.run("down")
-    assert processes.marked(mark) == []
-    assert all(ports.free(port) for port in ports_of(stack))
 
 
 def over(client: Orchestrator, view: str, run: str) -> dict[str, str]:
