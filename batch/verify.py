@@ -3,15 +3,16 @@ counted events of the master up to it, sealed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from batch import compare, recount, stages, standing
-from batch.compare import Comparison
+from batch import compare, recount, stages, standing, tracing
+from batch.compare import Comparison, Difference
 from batch.compiled import Compiled
+from batch.tracing import Group, Layer
 from schemas.compile import CompiledStream, sql
 from schemas.engine import Engine
 from schemas.ledger import sealing, versions
@@ -40,6 +41,7 @@ class Verified:
     cut: int
     comparison: Comparison
     not_compared: tuple[str, ...]
+    layers: Mapping[Group, tuple[Layer, ...]]  # of each differing group, those that are wrong
 
     def json(self) -> dict[str, Any]:
         return {
@@ -50,16 +52,23 @@ class Verified:
             "recounted_rows": self.comparison.expected,
             "different": self.comparison.different,
             "not_compared": list(self.not_compared),
-            "differences": [
-                {
-                    "group": dict(each.group),
-                    "column": each.column,
-                    "served": each.built,
-                    "recounted": each.expected,
-                }
-                for each in self.comparison.differences
-            ],
+            "differences": [self._told(each) for each in self.comparison.differences],
         }
+
+    def _told(self, difference: Difference) -> dict[str, Any]:
+        told: dict[str, Any] = {
+            "group": dict(difference.group),
+            "column": difference.column,
+            "served": difference.built,
+            "recounted": difference.expected,
+        }
+        layers = self.layers.get(tuple(difference.group.values()))
+        if layers is not None:
+            told["wrong_in"] = [
+                {"what": each.kind, "epochs": [each.first, each.last]} for each in layers
+            ]
+            told["do"] = tracing.advice(self.view, difference, layers)
+        return told
 
 
 def verify(
@@ -71,8 +80,10 @@ def verify(
     *,
     memory: str,
     threads: int,
+    say: Callable[[str], None] = lambda _: None,
 ) -> Verified:
-    """Compare an answer with the recount at its epoch; without one, what the files hold."""
+    """Compare an answer with the recount at its epoch; without one, what the files hold. `say` is
+    told what is being done."""
     # the answer came first, so every epoch of it is here
     stream_name = next(each for each in versions.views(ledger) if each.name == view).stream
     there = contents(ledger, stream_name)
@@ -91,13 +102,23 @@ def verify(
             select = f"SELECT {', '.join(typed)} FROM {sql.name('$served')}"
             epoch, cut = served.epoch, served.cut
         ours, exact = sql.name("$ours"), sql.name("$exact")
+        say("reading what is served" if served else "merging what the files hold")
         engine.execute(f"CREATE TEMP TABLE {ours} AS {select}")
-        recount.count(
-            engine, stream, compiled, _master(engine, ledger, root, stream, there, epoch), 1, epoch
-        )
+        say("checking the files of the master")
+        master = _master(engine, ledger, root, stream, there, epoch)
+        say(f"recounting the events of epochs 1..{epoch}")
+        recount.count(engine, stream, compiled, master, 1, epoch)
         engine.execute(f"CREATE TEMP TABLE {exact} AS {compiled.exact}")
+        say("comparing")
         comparison = compare.rows(engine, compiled, ours, exact)
-    return Verified(view, epoch, cut, comparison, tuple(compare.not_compared(compiled)))
+        layers: Mapping[Group, tuple[Layer, ...]] = {}
+        if comparison.differences:
+            say("looking for the files that are wrong")
+            layers = tracing.trace(
+                engine, root, stream, compiled, there, master, comparison.differences
+            )
+    not_compared = tuple(compare.not_compared(compiled))
+    return Verified(view, epoch, cut, comparison, not_compared, layers)
 
 
 def is_being_built(ledger: Ledger, view: str) -> bool:

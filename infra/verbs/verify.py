@@ -1,7 +1,8 @@
 """Count anew from the master and compare with what is served, view by view.
 
 The recount is the view's own SELECT, run by DuckDB over the counted events up to the epoch that the
-answer covers. Exit code 1 if anything differs.
+answer covers. Of what differs it is told in which epochs it is wrong, and what to do. Exit code 1
+if anything differs.
 """
 
 from __future__ import annotations
@@ -10,9 +11,13 @@ import argparse
 import json
 import os
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pyarrow as pa
+from rich.console import Console
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from batch import verify
 from batch.compiled import Compiled
@@ -42,10 +47,12 @@ def run(found: argparse.Namespace) -> int:
         answers = None
         print("no serving runs: what the files hold is compared", file=sys.stderr)
     told: list[dict[str, Any]] = []
+    console = Console(stderr=True)
     with open_ledger(found.state) as ledger:
         definitions = Compiled(ledger)
         for row in batching.chosen(ledger, found.views):
-            told.append(_verified(ledger, found, definitions, row, answers, memory))
+            with _progress(console, row.name) as say:
+                told.append(_verified(ledger, found, definitions, row, answers, memory, say))
             if not found.json:
                 _show(told[-1])
     if found.json:
@@ -62,6 +69,7 @@ def _verified(
     row: ViewRow,
     answers: Answers | None,
     memory: str,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
     """One view; trouble with it does not keep others from being looked at."""
     name = row.name
@@ -77,11 +85,25 @@ def _verified(
             served,
             memory=memory,
             threads=os.cpu_count() or 1,
+            say=say,
         )
     except EverviewError as error:
         return {"view": name, "error": str(error)}
     told = {**done.json(), "from": "serving" if served else "files"}
     return {**told, "why": why} if why else told
+
+
+@contextmanager
+def _progress(console: Console, view: str) -> Iterator[Callable[[str], None]]:
+    """What is being done, on a terminal."""
+    if not console.is_terminal:
+        yield lambda _: None
+        return
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn())
+    bar = Progress(*columns, console=console, transient=True)
+    with bar:
+        task = bar.add_task(view)
+        yield lambda text: bar.update(task, description=f"{view}: {text}")
 
 
 def _served(answers: Answers, view: str) -> tuple[Served | None, str | None]:
@@ -124,4 +146,6 @@ def _show(told: dict[str, Any]) -> None:
                 f"    group ({group}){column}: served {each['served']}, "
                 f"recounted {each['recounted']}"
             )
+            if "do" in each:
+                print(f"        {each['do']}")
     sys.stdout.flush()
