@@ -69,6 +69,7 @@ def remove_old(ledger: Ledger, root: DataRoot, stream: str, before: datetime) ->
             folder = (top / path).parent
             with contextlib.suppress(FileNotFoundError):
                 remove_empty(folder if path.startswith("views/") else folder.parent)
+    failpoint("clean.before_forget")
     files.forget(ledger, gone)
     return len(gone)
 

@@ -47,6 +47,7 @@ MOMENTS: Mapping[str, str] = {
     "rebuild.after_publish": "in a build: published, nothing cleaned up or told to others",
     "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
     "serve.loaded": "in serving: loaded and checked, not swapped in",
+    "clean.before_forget": "in clean-up: files unlinked, the ledger has their rows still",
     "deploy.after_register": "in deploy: versions registered, nothing built",
 }
 

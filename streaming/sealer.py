@@ -371,6 +371,7 @@ class Sealer:
             part = paths[at : at + REMOVE_AT_ONCE]
             for path in part:
                 self._root.remove(path)
+            failpoint("clean.before_forget")
             forget(self._ledger, part)
 
 

@@ -618,6 +618,8 @@ def test_kills_at_every_moment_lose_and_double_nothing(yard: Yard) -> None:
     assert killed(yard, "seal.after_commit=kill@2") == -signal.SIGKILL
     assert yard.spans()[0][1] > 1
     assert yard.epochs() != []
+    assert killed(yard, "clean.before_forget=kill") == -signal.SIGKILL
+    assert yard.on_disk() < yard.named()  # what was unlinked and not forgotten
     assert killed(yard, "") == 0
 
     assert yard.epochs() == []

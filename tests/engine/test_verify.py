@@ -101,7 +101,9 @@ def test_a_wrong_file_is_named_with_its_epochs(world: Sealed) -> None:
     batch = next(each.file for each in held.batch if each.table == "core")
     (run,) = (each.file for each in held.runs if each.table == "core")
 
-    alter(world, run, "SELECT * REPLACE (_count_0 + (k IS NOT DISTINCT FROM 'k2')::INT AS _count_0)")
+    alter(
+        world, run, "SELECT * REPLACE (_count_0 + (k IS NOT DISTINCT FROM 'k2')::INT AS _count_0)"
+    )
     found = verified(world, "by_key")
     assert wrong_in(found) == {("k2",): [("run", 3, 4)]}
     (told,) = found.json()["differences"]
