@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from infra import jars
-from infra.bench import backlog, freshness, history, hits, rebuild
+from infra.bench import backlog, costs, freshness, history, hits, rebuild
 from infra.bench.broker import broker
 
 RATE = 5000
@@ -19,10 +19,12 @@ def main() -> None:
     flow = "length of the steady flow, after a minute to warm up"
     parser.add_argument("--seconds", type=int, default=60, help=flow)
     parser.add_argument("--epochs", type=int, default=3000, help="length of the history")
+    parser.add_argument("--ids", type=int, default=50_000_000, help="event ids that are remembered")
     help_ = "size of the master that is rebuilt"
     parser.add_argument("--master", type=int, default=4_000_000, help=help_)
     found = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="everview-bench-") as folder:
+        _costs(Path(folder), found.ids)
         _history(Path(folder), found.epochs)
         _rebuild(Path(folder), found.master)
         _throughput(Path(folder), found.events)
@@ -37,14 +39,38 @@ def _throughput(folder: Path, events: int) -> None:
         hits.fill(servers, "backlog", events)
         before = backlog.noop(servers, "backlog", connector, folder / "noop")
         path = backlog.measure(project, folder / "state", servers, connector, "hits")
+        keyed = hits.project(folder / "keyed", "backlog", key=True)
+        ids = backlog.measure(keyed, folder / "keyed-state", servers, connector, "hits")
         after = backlog.noop(servers, "backlog", connector, folder / "noop")
     peer = (before + after) / 2
     print(f"Spark noop read:   {before:,.0f} and {after:,.0f} events/s")
     print(
         f"whole path:        {path.rate:,.0f} events/s "
-        f"({path.events:,} events in {path.epochs} epochs), {path.rate / peer:.2f} of noop",
+        f"({path.events:,} events in {path.epochs} epochs), {path.rate / peer:.2f} of noop"
+    )
+    print(
+        f"the same with a primary key: {ids.rate:,.0f} events/s "
+        f"({ids.events:,} events in {ids.epochs} epochs), {ids.rate / path.rate:.2f} of without",
         flush=True,
     )
+
+
+def _costs(folder: Path, ids: int) -> None:
+    for cost in costs.of_ids(folder / "ids", ids):
+        print(
+            f"an epoch of {cost.events:,} events, folded and written: "
+            f"{cost.without * 1000:.1f} ms without a primary key, {cost.none * 1000:.1f} with one, "
+            f"{cost.many * 1000:.1f} beside {ids:,} remembered ids ({cost.many / cost.none:.2f} of "
+            f"that, {cost.many / cost.without:.2f} of without); {cost.memory:,} MB of own memory",
+            flush=True,
+        )
+    sums = costs.of_checksums(folder / "sums")
+    print(
+        f"an epoch of {sums.events:,} events, {sums.bytes / 1e6:.1f} MB: folding and writing it "
+        f"{sums.write * 1000:.1f} ms, of which its sha256 {sums.hash * 1000:.2f} ms; reading and "
+        f"merging it {sums.read * 1000:.1f} ms, of which its sha256 {sums.hash * 1000:.2f} ms"
+    )
+    print(f"a fail point that is not set: {costs.of_failpoints() * 1e9:.0f} ns", flush=True)
 
 
 def _history(folder: Path, epochs: int) -> None:

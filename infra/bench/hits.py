@@ -43,10 +43,13 @@ PAGES = 500
 VISITORS = 50_000
 
 
-def project(folder: Path, topic: str) -> Path:
-    """A project over a topic of this name."""
+def project(folder: Path, topic: str, *, key: bool = False) -> Path:
+    """A project over a topic of this name; with a `key` the event's id is declared as one."""
     folder.mkdir(parents=True)
-    (folder / "hits.sql").write_text(DEFINITIONS.replace("TOPIC", topic), encoding="utf-8")
+    text = DEFINITIONS.replace("TOPIC", topic)
+    if key:
+        text = text.replace("BIGINT    NOT NULL", "BIGINT PRIMARY KEY", 1)
+    (folder / "hits.sql").write_text(text, encoding="utf-8")
     return folder
 
 
