@@ -136,7 +136,7 @@ def below(name: str, words: str) -> Callable[[Stack], psutil.Process]:
 
     def found(stack: Stack) -> psutil.Process:
         every = part(name)(stack).children(recursive=True)
-        return next(each for each in every if words in " ".join(each.cmdline()))
+        return next(each for each in every if alive(each) and words in " ".join(each.cmdline()))
 
     return found
 
