@@ -17,6 +17,7 @@ MOST = 20  # differences that are told
 # in place of the name of a partial table
 ROWS = "rows of the view"
 NEW_ROWS = "rows of the new runs"
+KEPT_ROWS = "rows of what the master holds still"
 MISSING = "no row"
 NUMBER = "$number"
 UNLIKE = sql.name("$unlike")
@@ -119,6 +120,16 @@ def rows(
         {name: condition for name, condition in conditions.items() if name not in keys},
     )
     return Comparison(table, count(engine, built), count(engine, expected), *found)
+
+
+def same(engine: Engine, view: CompiledView, built: str, expected: str) -> Comparison:
+    """The view's rows with others that the same partials come to: equal to the last bit."""
+    names = [name for name, _ in view.columns]
+    shown = [name for name, _ in view.keys if name in names]
+    keys = shown if len(shown) == len(view.keys) else []
+    others = [name for name in names if name not in keys]
+    found = _differing(engine, ROWS, built, expected, keys, others)
+    return Comparison(ROWS, count(engine, built), count(engine, expected), *found)
 
 
 def not_compared(view: CompiledView) -> list[str]:

@@ -9,6 +9,12 @@
 Where (a) finds a difference, everything is counted anew from the master. If that agrees with the
 build, the runs or the old batch view were wrong and the build is their repair; else it is refused,
 as it is where (b) alone finds one.
+
+What retention removed from the master is known by its base alone. Then (b) over all of the master
+has two halves: V's own SELECT over what is left equals the presented fold of it, group by group;
+and the base merged with that fold is the new batch view, partial by partial. A group of which the
+base has no rows is so proven by V's own SELECT as before; the others rest on the base, which was
+proven when the detail was let go. How many there are of each is in the evidence.
 """
 
 from __future__ import annotations
@@ -19,7 +25,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from batch import compare, recount, stages
+from batch import compare, recount, stages, standing
 from batch.compare import Comparison, Difference
 from batch.stages import CORE
 from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
@@ -50,6 +56,8 @@ class Proof:
         first = f"{_many(count, 'partial')} against base and runs" if parts else "no whole runs"
         second = f"{_many(answer['built'], 'row')} against the view's own SELECT over "
         second += f"{master['rows_read']:,} of {master['rows']:,} events"
+        if told["retention"] is not None:
+            second += f", {_many(told['retention']['on_base'], 'group')} on the base"
         last = f"; {told['different']:,} differ" if told["different"] else ""
         return f"{self.verdict}: {first}; {second}{last}"
 
@@ -106,6 +114,7 @@ class _Work:
         self.build, self.inputs, self.files = build, inputs, files
         self.total = sum(each.rows for each in inputs.whole_master)
         self.checked: dict[str, Path] = {}  # files whose sha256 was looked at
+        self.folded: dict[str, str] = {}  # by table, once they are needed
         self.built = {table.name: self._built(table) for table in view.tables}
 
     def prove(self, proof_rows: int) -> Proof:
@@ -114,15 +123,16 @@ class _Work:
         found = [compare.partials(self.engine, table, *self._partials(table)) for table in tables]
         answer = self._whole() if whole else self._delta()
         finished = self._finished()
+        on_base = self._anew() if whole and self.inputs.retained else []
         recounted: list[Comparison] = []
         verdict: Verdict = "equal"
         if any(each.different for each in found):
-            recounted = self._recounted(answer if whole else self._whole())
+            recounted = [*(on_base or self._anew()), answer if whole else self._whole()]
             wrong = any(each.different for each in [*recounted, finished])
             verdict = "refused" if wrong else "repair"
-        elif answer.different or finished.different:
+        elif any(each.different for each in (answer, finished, *on_base)):
             verdict = "refused"
-        shown = [each for one in (answer, finished) for each in one.differences]
+        shown = [each for one in (answer, finished, *on_base) for each in one.differences]
         shown = shown[: compare.MOST // 2]  # half of them in the words of the view
         told = [*shown, *self._with_recount(each for one in found for each in one.differences)]
         told = told[: compare.MOST]
@@ -145,8 +155,9 @@ class _Work:
                 "rows_read": rows_read,
                 "share": rows_read / self.total if self.total else 1.0,
             },
+            "retention": self._retention(on_base),
             "not_compared": compare.not_compared(self.view),
-            "different": sum(each.different for each in (*found, answer, finished)),
+            "different": sum(each.different for each in (*found, answer, finished, *on_base)),
             "differences": [each.json() for each in told],
             "seed": None,  # nothing is sampled
         }
@@ -189,7 +200,17 @@ class _Work:
     # ---- (b)
 
     def _whole(self) -> Comparison:
-        """All presented rows, with V's own SELECT over the whole master."""
+        """All presented rows, with V's own SELECT over the whole master; where there is a base, the
+        rows that what the master holds still comes to."""
+        if self.inputs.retained:
+            folded = {table.name: self._folded(table) for table in self.view.tables}
+            return self._answer(
+                standing.presented(self.view, folded),
+                self.inputs.whole_master,
+                self.build.retained + 1,
+                self.build.cut,
+                compare.KEPT_ROWS,
+            )
         presented = self.view.present(self._core())
         return self._answer(presented, self.inputs.whole_master, 1, self.build.cut)
 
@@ -200,11 +221,9 @@ class _Work:
             files = [each for each in self.inputs.runs if each.table == table.name]
             select = table.merge(f"({self._read(table, files)})")
             merged[table.name] = self._kept(f"$new_{table.name}", select)
-        wide = {name: relation for name, relation in merged.items() if name != CORE}
-        finished = self.view.finished(merged[CORE], wide)
         files = [each for each in self.inputs.master if each.last > self.build.base_cut]
         first = self.build.base_cut + 1
-        presented = self.view.present(f"({finished})")
+        presented = standing.presented(self.view, merged)
         return self._answer(presented, files, first, self.build.cut, compare.NEW_ROWS)
 
     def _answer(
@@ -230,6 +249,11 @@ class _Work:
         presented = f"({self.view.present(self._core())})"
         shown = self._kept("$shown", portable.select(self.view.columns, presented))
         different = compare.unlike(self.engine, there, shown)
+        if self.inputs.retained:  # no own SELECT has seen the finished columns of these groups
+            anew = portable.select(
+                self.view.columns, f"({standing.presented(self.view, self.built)})"
+            )
+            different += compare.unlike(self.engine, there, f"({anew})")
         rows = sum(each.rows for each in files)
         found = (
             Difference("finished files", {}, "", f"{rows} rows", f"{different} of them otherwise"),
@@ -237,17 +261,42 @@ class _Work:
         expected = compare.count(self.engine, shown)
         return Comparison("finished", rows, expected, different, found if different else ())
 
-    # ---- the recount after a difference
+    # ---- the recount of partials: after a difference, and of what rests on a base
 
-    def _recounted(self, answer: Comparison) -> list[Comparison]:
-        """The build with the whole master folded anew; `answer` is that with V's own SELECT."""
-        source = recount.master(self.engine, self.stream, self._paths(self.inputs.whole_master))
-        self.engine.count_from(self.stream.counted(source, 1, self.build.cut))
+    def _anew(self) -> list[Comparison]:
+        """The build with the whole master folded anew, and merged with what was removed of it."""
         found = []
         for table in self.view.tables:
-            anew = self._kept(f"$anew_{table.name}", stages.partials(table, f"({table.fold})"))
+            retained = [each for each in self.inputs.retained if each.table == table.name]
+            select = f"FROM {self._folded(table)}"
+            if retained:
+                held = stages.partials(table, self.engine.files(self._paths(retained)))
+                select = table.merge(f"({select} UNION ALL {held})")
+            anew = self._kept(f"$anew_{table.name}", select)
             found.append(compare.partials(self.engine, table, self.built[table.name], anew))
-        return [*found, answer]
+        return found
+
+    def _folded(self, table: PartialTable) -> str:
+        """The partials of the whole master, as far as it is there; folded once."""
+        if table.name not in self.folded:
+            source = recount.master(self.engine, self.stream, self._paths(self.inputs.whole_master))
+            self.engine.count_from(self.stream.counted(source, 1, self.build.cut))
+            folded = stages.partials(table, f"({table.fold})")
+            self.folded[table.name] = self._kept(f"$folded_{table.name}", folded)
+        return self.folded[table.name]
+
+    def _retention(self, on_base: Sequence[Comparison]) -> dict[str, Any] | None:
+        """How many groups rest on the base, and how many V's own SELECT has seen whole."""
+        if not on_base:
+            return None
+        groups = on_base[0].built
+        held = sum(each.rows for each in self.inputs.retained if each.table == CORE)
+        return {
+            "epoch": self.build.retained,
+            "on_base": held,
+            "own_select": groups - held,
+            "partials": [each.json() for each in on_base],
+        }
 
     # ---- files
 

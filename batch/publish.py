@@ -65,7 +65,7 @@ def remove_old(ledger: Ledger, root: DataRoot, stream: str, before: datetime) ->
     top = root.local("views").parent
     for path in gone:
         root.remove(path)
-        if path.startswith(("batch/", "views/")):
+        if path.startswith(("batch/", "views/", "base/")):
             folder = (top / path).parent
             with contextlib.suppress(FileNotFoundError):
                 remove_empty(folder if path.startswith("views/") else folder.parent)

@@ -131,9 +131,8 @@ def merge(
             _begin(engine, job, bucket, seen)
         for bucket, data in pieces:
             _begin(engine, job, bucket, seen)
-            with pa.ipc.open_stream(data) as reader:
-                name = (reader.schema.metadata or {})[TABLE].decode()
-                engine.register(PIECE, reader.read_all())
+            name, rows = read(data)
+            engine.register(PIECE, rows)
             table = next(each for each in job.view.tables if each.name == name)
             into = sql.name(_gathered(bucket, name))
             engine.execute(f"INSERT INTO {into} {partials(table, sql.name(PIECE))}")
@@ -145,6 +144,12 @@ def merge(
 def in_process(job: Job) -> list[DataFile]:
     """Both stages one after the other, without Spark."""
     return list(merge(job, (piece for part in job.parts for piece in fold(job, part))))
+
+
+def read(data: bytes) -> tuple[str, pa.Table]:
+    """The table of a piece, and its rows."""
+    with pa.ipc.open_stream(data) as reader:
+        return (reader.schema.metadata or {})[TABLE].decode(), reader.read_all()
 
 
 def partials(table: PartialTable, source: str) -> str:

@@ -3,7 +3,7 @@ for where no serving runs."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from batch import recount, stages
@@ -41,9 +41,13 @@ def of(engine: Engine, root: DataRoot, view: CompiledView, contents: StreamConte
         engine.execute(
             f"CREATE OR REPLACE TEMP TABLE {merged[table.name]} AS {table.merge(gathered)}"
         )
+    return Standing(presented(view, merged), epochs[-1].epoch if epochs else held.epoch)
+
+
+def presented(view: CompiledView, merged: Mapping[str, str]) -> str:
+    """SELECT of the rows that merged partials come to; `merged` has the relation of each table."""
     wide = {name: relation for name, relation in merged.items() if name != CORE}
-    finished = view.finished(merged[CORE], wide)
-    return Standing(view.present(f"({finished})"), epochs[-1].epoch if epochs else held.epoch)
+    return view.present(f"({view.finished(merged[CORE], wide)})")
 
 
 def carried(contents: StreamContents, held: ViewContents) -> Sequence[CommittedEpoch]:

@@ -1,8 +1,8 @@
 """Where a difference comes from: the files whose partials are not those of the master's events.
 
     batch view | runs | unsealed epochs     what each holds of a group, beside the fold of the
-        1..cut | a..b |  n                  master's events of the same epochs
-
+        1..cut | a..b |  n                  master's events of the same epochs, and what
+                                            retention removed of them
 A file that differs is named with its epochs. Where none does, the files are right, and what is
 served of them is not.
 """
@@ -54,11 +54,13 @@ def trace(
     view: CompiledView,
     there: StreamContents,
     master: str,
+    base: Sequence[DataFile],
     differences: Sequence[Difference],
 ) -> Mapping[Group, tuple[Layer, ...]]:
     """The layers that are wrong about each differing group, by its keys as text. `master` is a
-    relation of the master's rows; the view's references are loaded. Empty for a view whose keys are
-    not all among its columns: its groups cannot be told from its rows."""
+    relation of the master's rows, `base` holds the partials of events that are not in it any more;
+    the view's references are loaded. Empty for a view whose keys are not all among its columns: its
+    groups cannot be told from its rows."""
     names = [name for name, _ in view.keys]
     if any(list(each.group) != names for each in differences):
         return {}
@@ -67,9 +69,11 @@ def trace(
     found: dict[Group, list[Layer]] = {group: [] for group in groups}
     for layer in _layers(there, there.views[view.name]):
         engine.count_from(stream.counted(master, layer.first, layer.last))
+        gone = base if layer.kind == "batch" else ()
         for table in view.tables:
             held = _held(engine, root, view, table, layer)
-            for group in _wrong(engine, table, names, held):
+            anew = _anew(engine, root, table, gone)
+            for group in _wrong(engine, table, names, held, anew):
                 if layer not in found[group]:
                     found[group].append(layer)
     return {group: tuple(layers) for group, layers in found.items()}
@@ -112,9 +116,20 @@ def _held(
     return f"FROM {HELD}"
 
 
-def _wrong(engine: Engine, table: PartialTable, names: Sequence[str], held: str) -> list[Group]:
-    """The groups of which the partials in `held` do not merge to those of the counted events."""
-    for relation, select in ((FOUND, held), (ANEW, table.fold)):
+def _anew(engine: Engine, root: DataRoot, table: PartialTable, base: Sequence[DataFile]) -> str:
+    """SELECT of a table's partials of the counted events, and of those that were removed."""
+    paths = [root.check(each.file) for each in base if each.table == table.name]
+    if not paths:
+        return table.fold
+    removed = stages.partials(table, engine.files(paths))
+    return f"{stages.partials(table, f'({table.fold})')} UNION ALL {removed}"
+
+
+def _wrong(
+    engine: Engine, table: PartialTable, names: Sequence[str], held: str, should: str
+) -> list[Group]:
+    """The groups of which the partials in `held` do not merge to those that they should."""
+    for relation, select in ((FOUND, held), (ANEW, should)):
         of_groups = _of_groups(names, select)
         engine.execute(f"CREATE OR REPLACE TEMP TABLE {relation} AS {table.merge(of_groups)}")
     anew = f"({stages.partials(table, ANEW)})"

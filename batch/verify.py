@@ -4,7 +4,7 @@ counted events of the master up to it, sealed or not."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pyarrow as pa
@@ -12,13 +12,14 @@ import pyarrow as pa
 from batch import compare, recount, stages, standing, tracing
 from batch.compare import Comparison, Difference
 from batch.compiled import Compiled
+from batch.stages import CORE
 from batch.tracing import Group, Layer
-from schemas.compile import CompiledStream, sql
+from schemas.compile import CompiledStream, CompiledView, sql
 from schemas.engine import Engine
-from schemas.ledger import sealing, versions
+from schemas.ledger import retention, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import StreamContents, contents
-from schemas.ledger.files import MASTER
+from schemas.ledger.retention import Remains
 from schemas.storage import DataRoot
 
 
@@ -42,6 +43,9 @@ class Verified:
     comparison: Comparison
     not_compared: tuple[str, ...]
     layers: Mapping[Group, tuple[Layer, ...]]  # of each differing group, those that are wrong
+    retained: int = 0  # the last epoch whose events are in the version's base alone
+    on_base: int = 0  # groups that have rows there: compared by partials
+    since: int | None = None  # the first epoch that the version counts; None: from the first on
 
     def json(self) -> dict[str, Any]:
         return {
@@ -52,6 +56,10 @@ class Verified:
             "recounted_rows": self.comparison.expected,
             "different": self.comparison.different,
             "not_compared": list(self.not_compared),
+            "retained": self.retained,
+            "on_base": self.on_base,
+            "own_select": self.comparison.built - self.on_base,
+            "since": self.since,
             "differences": [self._told(each) for each in self.comparison.differences],
         }
 
@@ -101,24 +109,71 @@ def verify(
             ]
             select = f"SELECT {', '.join(typed)} FROM {sql.name('$served')}"
             epoch, cut = served.epoch, served.cut
-        ours, exact = sql.name("$ours"), sql.name("$exact")
         say("reading what is served" if served else "merging what the files hold")
-        engine.execute(f"CREATE TEMP TABLE {ours} AS {select}")
+        ours, exact = _made(engine, "$ours", select), sql.name("$exact")
         say("checking the files of the master")
-        master = _master(engine, ledger, root, stream, there, epoch)
-        say(f"recounting the events of epochs 1..{epoch}")
+        left = retention.remains(ledger, stream_name, compiled.version)
+        master = _master(engine, root, stream, there, left, epoch)
+        say(f"recounting the events of epochs {left.retained + 1}..{epoch}")
         recount.count(engine, stream, compiled, master, 1, epoch)
         engine.execute(f"CREATE TEMP TABLE {exact} AS {compiled.exact}")
         say("comparing")
-        comparison = compare.rows(engine, compiled, ours, exact)
+        if left.base:
+            counted = stream.counted(master, 1, epoch)
+            comparison = _with_base(engine, root, compiled, counted, left, ours, exact)
+        else:
+            comparison = compare.rows(engine, compiled, ours, exact)
         layers: Mapping[Group, tuple[Layer, ...]] = {}
         if comparison.differences:
             say("looking for the files that are wrong")
             layers = tracing.trace(
-                engine, root, stream, compiled, there, master, comparison.differences
+                engine, root, stream, compiled, there, master, left.base, comparison.differences
             )
-    not_compared = tuple(compare.not_compared(compiled))
-    return Verified(view, epoch, cut, comparison, not_compared, layers)
+    return Verified(
+        view,
+        epoch,
+        cut,
+        comparison,
+        tuple(compare.not_compared(compiled)),
+        layers,
+        retained=left.retained,
+        on_base=sum(each.rows for each in left.base if each.table == CORE),
+        since=versions.version(ledger, view, compiled.version).since_epoch,
+    )
+
+
+def _with_base(
+    engine: Engine,
+    root: DataRoot,
+    view: CompiledView,
+    counted: str,
+    left: Remains,
+    ours: str,
+    exact: str,
+) -> Comparison:
+    """Where retention removed events: the answer is what the base and the fold of the master come
+    to, to the last bit; and that fold comes to what V's own SELECT says of those events."""
+    engine.count_from(counted)
+    folded, merged = {}, {}
+    for table in view.tables:
+        select = stages.partials(table, f"({table.fold})")
+        folded[table.name] = _made(engine, f"$folded_{table.name}", select)
+        paths = [root.check(each.file) for each in left.base if each.table == table.name]
+        base = stages.partials(table, engine.files(paths))
+        select = table.merge(f"(FROM {folded[table.name]} UNION ALL {base})")
+        merged[table.name] = _made(engine, f"$anew_{table.name}", select)
+    expected = _made(engine, "$expected", standing.presented(view, merged))
+    whole = compare.same(engine, view, ours, expected)
+    rest = _made(engine, "$rest", standing.presented(view, folded))
+    own = compare.rows(engine, view, rest, exact, compare.KEPT_ROWS)
+    told = (*whole.differences, *own.differences)[: compare.MOST]
+    return replace(whole, different=whole.different + own.different, differences=told)
+
+
+def _made(engine: Engine, name: str, select: str) -> str:
+    quoted = sql.name(name)
+    engine.execute(f"CREATE TEMP TABLE {quoted} AS {select}")
+    return quoted
 
 
 def is_being_built(ledger: Ledger, view: str) -> bool:
@@ -129,22 +184,16 @@ def is_being_built(ledger: Ledger, view: str) -> bool:
 
 def _master(
     engine: Engine,
-    ledger: Ledger,
     root: DataRoot,
     stream: CompiledStream,
     there: StreamContents,
+    left: Remains,
     epoch: int,
 ) -> str:
     """The master's rows up to an epoch, as a relation. Epochs that were sealed meanwhile are read
     from where they were."""
     sealed = min(there.sealed, epoch)
-    files = [
-        each
-        for one in sealing.sealed_ranges(ledger, there.stream)
-        for each in one.files
-        if each.kind == MASTER and each.first <= sealed
-    ]
-    paths = [root.check(each.file) for each in files]
+    paths = [root.check(each.file) for each in left.master if each.first <= sealed]
     selects = [f"FROM {recount.master(engine, stream, paths)} WHERE _epoch <= {sealed}"]
     late = standing.unsealed(engine, root, _up_to(there, epoch))
     selects += [f"FROM {late}"] if late else []

@@ -592,6 +592,45 @@ class MasterIncomplete(EverviewError):
         super().__init__(text)
 
 
+class RetentionMoved(EverviewError):
+    """A build that began before retention removed more of the master."""
+
+    def __init__(self, build: int, view: str, expected: int, found: int) -> None:
+        self.build, self.view, self.expected, self.found = build, view, expected, found
+        text = (
+            f"build {build} of view {view!r} must be of a master without epochs up to {expected}; "
+            f"retention has removed those up to {found} by now. It is not published; begin another "
+            f"one with `everview rebuild {view}`"
+        )
+        super().__init__(text)
+
+
+class RetentionNotNext(EverviewError):
+    """A retention that cannot be committed, as something changed while it worked."""
+
+    def __init__(self, stream: str, expected: str, found: str) -> None:
+        self.stream, self.expected, self.found = stream, expected, found
+        text = (
+            f"retention of stream {stream!r} must find {expected}; got {found}. Nothing was "
+            "removed; try again with `everview retain`"
+        )
+        super().__init__(text)
+
+
+class RetentionRefused(EverviewError):
+    """Bases that are not what was published; nothing was removed."""
+
+    def __init__(self, stream: str, epoch: int, differences: Sequence[str]) -> None:
+        self.stream, self.epoch, self.differences = stream, epoch, tuple(differences)
+        listed = "\n  ".join(differences)
+        text = (
+            f"base of stream {stream!r} up to epoch {epoch}, with the master after it, must equal "
+            "what is published; it differs. Nothing was removed; `everview rebuild --all --full` "
+            f"counts all of the master anew and says which of them is wrong:\n  {listed}"
+        )
+        super().__init__(text)
+
+
 class BuildRefused(EverviewError):
     """A build whose proof failed; what was served still is."""
 

@@ -29,11 +29,12 @@ from schemas.errors import (
     NothingToBuild,
     PublicationMoved,
     PublicationUnknown,
+    RetentionMoved,
     StaleToken,
     VersionSuspended,
     ViewUnknown,
 )
-from schemas.ledger import files, leases, tables, versions
+from schemas.ledger import files, leases, retention, tables, versions
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.epochs import position_of
 from schemas.ledger.files import BATCH, FINISHED, MASTER, RUN, DataFile, data_file
@@ -62,15 +63,17 @@ class Build:
     state: str
     files_hash: str | None
     message: str | None
+    retained: int = 0  # the last epoch that the master did not have any more when it began
 
 
 @dataclass(frozen=True)
 class BuildInputs:
     """What a build reads, and what its proof compares it with; all as of one state."""
 
-    master: tuple[DataFile, ...]  # to fold: of (base_cut, cut], or of (0, cut]
-    base: tuple[DataFile, ...]  # to merge with: the base's batch files, or none
-    whole_master: tuple[DataFile, ...]  # of (0, cut]
+    master: tuple[DataFile, ...]  # to fold: of (base_cut, cut], or of (retained, cut]
+    base: tuple[DataFile, ...]  # to merge with: the base's batch files, or what retention left
+    whole_master: tuple[DataFile, ...]  # of (retained, cut]
+    retained: tuple[DataFile, ...]  # partials of what retention removed from the master; or none
     base_batch: tuple[DataFile, ...]  # the base's batch files, whatever is folded
     runs: tuple[DataFile, ...]  # of the version, of (base_cut, cut]
     runs_whole: bool  # they are of every epoch of it
@@ -148,6 +151,7 @@ def begin(
             "cut": cut,
             "is_full": full,
             "token": lease.token,
+            "retained": retention.boundary(connection, known.stream),
             "state": "building",
             "begun": now,
             "changed": now,
@@ -172,12 +176,15 @@ def builds_at_work(ledger: Ledger, view: str) -> list[Build]:
 
 
 def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
-    """What a build reads. Raises `MasterIncomplete` where the master lacks epochs of it."""
+    """What a build reads. Raises `MasterIncomplete` where the master lacks epochs of it, and
+    `RetentionMoved` where they were removed since it began."""
     with ledger.read() as connection:
         made = _build(connection, build_id)
+        _not_retained_since(connection, made)
         s, f = tables.sealed.c, tables.files.c
-        whole = _data_files(connection, made.stream, MASTER, 0, made.cut)
+        whole = _data_files(connection, made.stream, MASTER, made.retained, made.cut)
         _without_hole(made, whole)
+        retained = retention.bases(connection, made.stream, made.version)
         later = tuple(each for each in whole if each.first > made.base_cut)
         batch: tuple[DataFile, ...] = ()
         if made.base is not None:
@@ -194,8 +201,9 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
     carried = {(each.first, each.last) for each in runs}
     return BuildInputs(
         master=whole if made.full else later,
-        base=() if made.full else batch,
+        base=retained if made.full or made.base is None else batch,
         whole_master=whole,
+        retained=retained,
         base_batch=batch,
         runs=runs,
         runs_whole=_covers(carried, made.base_cut, made.cut),
@@ -267,8 +275,8 @@ def publish(
 
     Publications that were replaced longer than `rollback_window` ago are dropped, with the runs
     and versions that only they needed. Raises `StaleToken`, `BuildNotReady`, `PublicationMoved`
-    if what is served changed since the build began, and `VersionSuspended` for a new version that
-    cannot go on as the one before can.
+    if what is served changed since the build began, `RetentionMoved` if the master did, and
+    `VersionSuspended` for a new version that cannot go on as the one before can.
     """
     p, b = tables.publications.c, tables.builds.c
     with ledger.write() as connection:
@@ -283,6 +291,7 @@ def publish(
         began_with = connection.scalar(select(b.served).where(b.id == build_id))
         if row.publication != began_with:
             raise PublicationMoved(build_id, found.view, began_with, row.publication)
+        _not_retained_since(connection, found)
         if (row.wanted or row.version) != found.version:
             expected = "of the version that is wanted"
             raise BuildNotReady(build_id, found.view, expected, f"of version {found.version}")
@@ -290,6 +299,7 @@ def publish(
         if found.version != row.version and version.suspended_epoch is not None:
             told = version.suspended_message or ""
             raise VersionSuspended(found.view, found.version, version.suspended_epoch, told)
+        _tell_since(connection, found, version.since_epoch)
         kind = "repair" if found.state == "repair" else "build"
         connection.execute(
             insert(tables.publications).values(
@@ -433,13 +443,30 @@ def _data_files(
 
 
 def _without_hole(made: Build, master: Sequence[DataFile]) -> None:
-    reached = 0
+    reached = made.retained
     for each in master:
         if each.first > reached + 1:
             raise MasterIncomplete(made.stream, reached + 1, each.first - 1)
         reached = max(reached, each.last)
     if reached < made.cut:
         raise MasterIncomplete(made.stream, reached + 1, made.cut)
+
+
+def _not_retained_since(connection: Connection, made: Build) -> None:
+    """Invariant 3: a build is published over the master that it was begun with."""
+    found = retention.boundary(connection, made.stream)
+    if found != made.retained:
+        raise RetentionMoved(made.id, made.view, made.retained, found)
+
+
+def _tell_since(connection: Connection, made: Build, known: int | None) -> None:
+    """Record the first epoch that a version counts, where those before were removed and it has no
+    base of them."""
+    v = tables.versions.c
+    since = retention.begins_with_hole(connection, made.stream, made.version)
+    if since is not None and known is None:
+        this = (v.view == made.view) & (v.id == made.version)
+        connection.execute(update(tables.versions).where(this).values(since_epoch=since))
 
 
 def _covers(spans: set[tuple[int, int]], after: int, until: int) -> bool:
@@ -554,6 +581,7 @@ def _of(row: Row[tuple[object, ...]]) -> Build:
         state=row.state,
         files_hash=row.files_hash,
         message=row.message,
+        retained=row.retained or 0,
     )
 
 

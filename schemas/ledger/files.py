@@ -21,7 +21,7 @@ from schemas.stored_file import StoredFile
 
 SEGMENT = "segment"
 MASTER, REJECTS, IDS, RUN = "master", "rejects", "ids", "run"
-BATCH, FINISHED = "batch", "finished"
+BATCH, FINISHED, BASE = "batch", "finished", "base"
 SEALED = (MASTER, REJECTS, IDS, RUN)
 AT_ONCE = 500  # values in one IN (...)
 Value = TypeVar("Value")
@@ -31,16 +31,16 @@ Value = TypeVar("Value")
 class DataFile:
     """A file of sealed epochs or of a build."""
 
-    kind: str  # MASTER, REJECTS, IDS, RUN, BATCH, FINISHED
+    kind: str  # MASTER, REJECTS, IDS, RUN, BATCH, FINISHED, BASE
     file: StoredFile
-    first: int  # the first epoch in it; 1 for what a build wrote
+    first: int  # the first epoch in it; 1 for what a build or retention wrote
     last: int  # the last epoch in it, which is in it too
     rows: int
     accepted: int = 0  # of MASTER: its rows
     duplicates: int = 0  # of MASTER: those of them that do not count
     rejected: int = 0  # of REJECTS: its rows
-    version: str | None = None  # of RUN, BATCH, FINISHED
-    table: str | None = None  # of RUN and BATCH: the partial table
+    version: str | None = None  # of RUN, BATCH, FINISHED, BASE
+    table: str | None = None  # of RUN, BATCH and BASE: the partial table
 
 
 def named(ledger: Ledger, kind: str, stream: str) -> frozenset[str]:
@@ -52,19 +52,24 @@ def named(ledger: Ledger, kind: str, stream: str) -> frozenset[str]:
 
 
 def removable(ledger: Ledger, stream: str, before: datetime) -> list[str]:
-    """Files that stopped counting before an instant, and before every build at work began. A build
-    whose lease ran out before that instant is not at work."""
-    f, b, le = tables.files.c, tables.builds.c, tables.leases.c
+    """Files that stopped counting before an instant, and before every build and retention at work
+    began. One whose lease ran out before that instant is not at work."""
+    f, b, r, le = tables.files.c, tables.builds.c, tables.retentions.c, tables.leases.c
     with ledger.read() as connection:
         held = (le.token == b.token) & (le.expires >= aware(before))
         at_work = select(func.min(b.added_state)).join(
             tables.leases, (le.name == literal("build/") + b.view) & held
         )
         at_work = at_work.where(b.stream == stream, b.state.in_(tables.BUILDS_AT_WORK))
-        oldest = connection.scalar(at_work)
+        held = (le.token == r.token) & (le.expires >= aware(before))
+        retaining = select(func.min(r.added_state)).join(
+            tables.leases, (le.name == literal("retention/") + r.stream) & held
+        )
+        retaining = retaining.where(r.stream == stream, r.state == "working")
         query = select(f.path).where(f.stream == stream, f.removed < aware(before))
-        if oldest is not None:
-            query = query.where(f.removed_state <= oldest)
+        for oldest in (connection.scalar(at_work), connection.scalar(retaining)):
+            if oldest is not None:
+                query = query.where(f.removed_state <= oldest)
         return list(connection.scalars(query.order_by(f.id)))
 
 

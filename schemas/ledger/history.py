@@ -59,6 +59,7 @@ class VersionRow:
     registered: datetime
     first_epoch: int | None
     message: str | None  # of the error that suspended it
+    since_epoch: int | None = None  # the first epoch it counts; None: from the first on
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,7 @@ def mark(ledger: Ledger) -> tuple[object, ...]:
             func.count(v.first_epoch),
             func.count(v.suspended_epoch),
             func.count(v.retired_epoch),
+            func.sum(v.since_epoch),
         ).select_from(tables.versions),
         select(func.count(w.wanted), func.max(w.wanted)),
     )
@@ -185,6 +187,7 @@ def history(ledger: Ledger) -> History:
                 registered=row.registered,
                 first_epoch=row.first_epoch,
                 message=row.suspended_message,
+                since_epoch=row.since_epoch,
             )
             for row in every
         ],

@@ -44,9 +44,27 @@ def _stops(connection: Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE streams ADD COLUMN {column.name} {kind}")
 
 
+def _nothing(_: Connection) -> None:
+    """4: nothing; the number is another one's."""
+
+
+def _retention(connection: Connection) -> None:
+    """5: what retention removed, what versions lack because of it, what builds began with."""
+    tables.retentions.create(connection)
+    for table, column in (
+        (tables.versions, tables.versions.c.since_epoch),
+        (tables.builds, tables.builds.c.retained),
+    ):
+        there = {each["name"] for each in inspect(connection).get_columns(table.name)}
+        if column.name in there:  # a step before made the whole table
+            continue
+        kind = column.type.compile(connection.dialect)
+        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+
+
 FIRST = 1
 # number -> what turns a ledger of the number before into it
-STEPS: Mapping[int, Step] = {2: _batch, 3: _stops}
+STEPS: Mapping[int, Step] = {2: _batch, 3: _stops, 4: _nothing, 5: _retention}
 KNOWN = max(STEPS, default=FIRST)
 
 

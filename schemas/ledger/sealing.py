@@ -20,7 +20,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
 
 from schemas.errors import SealingNotNext
-from schemas.ledger import files, leases, tables, versions
+from schemas.ledger import files, leases, retention, tables, versions
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.epochs import folded_members, lease_name, position_of
 from schemas.ledger.files import IDS, RUN, SEALED, SEGMENT, DataFile, data_file
@@ -150,7 +150,7 @@ def merge_ranges(
     new state number.
 
     Raises `StaleToken`, and `SealingNotNext` unless the ranges are there, are adjacent, carry the
-    same versions, and no kept boundary lies inside.
+    same versions, no kept boundary lies inside, and what is `removed` counts still.
     """
     s, f = tables.sealed.c, tables.files.c
     first, last = ranges[0].first, ranges[-1].last
@@ -175,13 +175,18 @@ def merge_ranges(
             select(f.id, f.path).where(f.stream == stream, f.removed_state.is_(None))
         )
         wanted = set(paths)
-        files.remove(connection, [row.id for row in ids if row.path in wanted], now)
+        found = [row.id for row in ids if row.path in wanted]
+        if len(found) != len(wanted):  # retention was quicker: what was merged is to be gone
+            some = f"{len(wanted) - len(found)} that do not"
+            raise SealingNotNext(stream, "files that count", some)
+        files.remove(connection, found, now)
         files.add(connection, stream, token, _needed(connection, stream, added))
         return number(connection)
 
 
 def kept_boundaries(ledger: Ledger, stream: str) -> frozenset[int]:
-    """The epochs at which a range has to end: cuts of kept publications and of builds at work."""
+    """The epochs at which a range has to end: cuts of kept publications and of builds at work, and
+    where retention ends."""
     with ledger.read() as connection:
         return frozenset(_kept(connection, stream))
 
@@ -317,7 +322,7 @@ def _kept(connection: Connection, stream: str) -> set[int]:
     kept = set(connection.scalars(published))
     for cut, base_cut in connection.execute(at_work):
         kept |= {cut, base_cut}
-    return kept
+    return kept | retention.boundaries(connection, stream)
 
 
 def _files(connection: Connection, stream: str) -> list[DataFile]:

@@ -169,6 +169,8 @@ versions = Table(
     Column("suspended_message", Text),
     # The stream's last epoch when it was given up; NULL while it is to be folded.
     Column("retired_epoch", BigInteger),
+    # The first epoch that it counts, where retention had removed those before; NULL: all of them.
+    Column("since_epoch", BigInteger),
     Index("versions_of_stream", "stream", "retired_epoch"),
     sqlite_with_rowid=False,
 )
@@ -276,7 +278,7 @@ files = Table(
     metadata,
     # A number of its own.
     Column("id", Number, primary_key=True),
-    # What it is: `segment`, `master`, `rejects`, `ids`, `run`, `batch`, `finished`.
+    # What it is: `segment`, `master`, `rejects`, `ids`, `run`, `batch`, `finished`, `base`.
     Column("kind", Text, nullable=False),
     # The stream whose events it holds.
     Column("stream", Text, ForeignKey("streams.name"), nullable=False),
@@ -308,9 +310,9 @@ files = Table(
     Column("removed_state", BigInteger),
     # When that was.
     Column("removed", Instant),
-    # Of runs and of what a build wrote: the version whose partials or rows they are.
+    # Of runs, bases and of what a build wrote: the version whose partials or rows they are.
     Column("version", Text),
-    # Of runs and batch files: the partial table.
+    # Of runs, bases and batch files: the partial table.
     Column("partials", Text),
     # The build that wrote it.
     Column("build", Number),
@@ -405,6 +407,8 @@ builds = Table(
     Column("changed", Instant, nullable=False),
     # The transaction that began it.
     Column("added_state", BigInteger, nullable=False),
+    # The last epoch that retention had removed from the master when it began; NULL: none.
+    Column("retained", BigInteger),
     ForeignKeyConstraint(["view", "version"], ["versions.view", "versions.id"]),
     Index("builds_of_view", "view", "state"),
     sqlite_autoincrement=True,
@@ -452,6 +456,41 @@ publications = Table(
     Column("added_state", BigInteger, nullable=False),
     Index("publications_of_stream", "stream", "dropped"),
     Index("publications_of_view", "view"),
+)
+
+retentions = Table(
+    "retentions",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # The stream.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # The last epoch that the one before had removed; 0 without one.
+    Column("before", BigInteger, nullable=False),
+    # The last epoch to remove from the master, a sealed boundary.
+    Column("epoch", BigInteger, nullable=False),
+    # The token of the lease that it works under.
+    Column("token", BigInteger, nullable=False),
+    # working, retained, refused, failed.
+    Column("state", Text, nullable=False),
+    # Accepted events that it removed; NULL until it has.
+    Column("events", BigInteger),
+    # Rejects that it removed.
+    Column("rejects", BigInteger),
+    # The position after `epoch`, as JSON.
+    Column("position", Text, nullable=False),
+    # What was compared and how much of it, as JSON; NULL until it was.
+    Column("evidence", Text),
+    # Why it was refused or failed.
+    Column("message", Text),
+    # When it began.
+    Column("begun", Instant, nullable=False),
+    # When it came to its state.
+    Column("changed", Instant, nullable=False),
+    # The transaction that began it.
+    Column("added_state", BigInteger, nullable=False),
+    Index("retentions_of_stream", "stream", "state"),
+    sqlite_autoincrement=True,
 )
 
 moves = Table(

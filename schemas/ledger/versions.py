@@ -69,6 +69,7 @@ class ViewRow:
     first_epoch: int | None = None  # None until an epoch carries the version
     suspended_epoch: int | None = None
     suspended_message: str | None = None
+    since_epoch: int | None = None  # the first epoch it counts; None: it counts from the first on
     # of the version that answers:
     publication: int | None = None  # whose batch view is served; None while speed holds everything
     cut: int = 0  # batch owns the epochs up to it
@@ -283,7 +284,7 @@ def _register_view(connection: Connection, view: ViewRow, now: datetime) -> None
         _add_version(connection, view, now)
     elif known.retired_epoch is not None:
         # its runs are gone, and epochs may have come without it
-        again = {"retired_epoch": None, "first_epoch": None}
+        again = {"retired_epoch": None, "first_epoch": None, "since_epoch": None}
         connection.execute(update(tables.versions).where(this).values(again))
     _want(connection, view, epoch)
     retire(connection, view.name, now)
@@ -299,7 +300,7 @@ def _stays(connection: Connection, view: ViewRow) -> None:
 
 def retire(connection: Connection, view: str, now: datetime) -> None:
     """Give up the versions of a view that neither answer nor are built nor can be gone back to,
-    with their runs. Inside another transaction."""
+    with their runs and bases. Inside another transaction."""
     v, w, p, f = tables.versions.c, tables.views.c, tables.publications.c, tables.files.c
     row = connection.execute(select(tables.views).where(w.name == view)).one()
     kept = select(p.version).where(p.view == view, p.dropped.is_(None))
@@ -310,8 +311,8 @@ def retire(connection: Connection, view: str, now: datetime) -> None:
         values = {"retired_epoch": last_epoch(connection, each.stream)}
         this = (v.view == view) & (v.id == each.id)
         connection.execute(update(tables.versions).where(this).values(values))
-        runs = (f.kind == files.RUN) & (f.version == each.id) & f.removed_state.is_(None)
-        held = select(f.id).where(f.stream == each.stream, runs)
+        own = f.kind.in_((files.RUN, files.BASE)) & (f.version == each.id)
+        held = select(f.id).where(f.stream == each.stream, own, f.removed_state.is_(None))
         files.remove(connection, connection.scalars(held).all(), now)
 
 
@@ -419,4 +420,5 @@ def _view(row: Row[tuple[object, ...]], references: tuple[ReferenceRow, ...]) ->
         first_epoch=row.first_epoch,
         suspended_epoch=row.suspended_epoch,
         suspended_message=row.suspended_message,
+        since_epoch=row.since_epoch,
     )
