@@ -60,6 +60,33 @@ class Retained:
             "seconds": round(self.seconds, 1),
         }
 
+    @property
+    def words(self) -> str:
+        """In one line."""
+        plan = self.plan
+        if plan.empty:
+            return words(plan)
+        return (
+            f"stream {plan.stream}: {plan.events:,} events and {plan.rejects:,} rejects of epochs "
+            f"up to {plan.epoch} are removed; {self.partials:,} partials equal what is published, "
+            f"in {self.seconds:.1f} s"
+        )
+
+
+def words(plan: Plan) -> str:
+    """What would be removed, in one line, and a line for each thing that keeps more from it."""
+    if plan.wanted == plan.before:
+        return f"stream {plan.stream}: nothing is older than it is to be kept"
+    told = f"stream {plan.stream}: nothing can be removed"
+    if not plan.empty:
+        told = (
+            f"stream {plan.stream}: {plan.events:,} events and {plan.rejects:,} rejects of epochs "
+            f"{plan.before + 1}..{plan.epoch} ({plan.removed_bytes:,} bytes) can be removed"
+        )
+    if plan.epoch < plan.wanted:
+        told += f"; of those old enough, up to epoch {plan.wanted}, more are needed by:"
+    return "\n    ".join([told, *(f"{each.what}: after {each.epoch}" for each in plan.holds)])
+
 
 def plan_json(plan: Plan) -> dict[str, Any]:
     """A plan as plain values."""

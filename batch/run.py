@@ -25,10 +25,19 @@ from typing import Any
 
 from batch import proof, publish, scratch
 from batch.build import Builder, Done
+from batch.retention import Retainer
 from batch.settings import Settings
 from batch.stages import CORE, Job
 from batch.stopping import Stopping
-from schemas.errors import BadUse, EverviewError, LeaseHeld, NothingToBuild
+from schemas import ages
+from schemas.ages import Ages
+from schemas.errors import (
+    BadUse,
+    EverviewError,
+    LeaseHeld,
+    NothingToBuild,
+    RetentionNotNext,
+)
 from schemas.ledger import builds, versions
 from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.files import DataFile
@@ -47,17 +56,18 @@ def main(argv: Sequence[str] | None = None) -> int:
         with open_ledger(found.settings.state) as ledger, ExitStack() as stack:
             stack.enter_context(stopping.listening())
             stack.enter_context(scratch.own_folder(found.settings))
-            builder = Builder(
-                found.settings,
-                ledger,
-                _spark(found.settings, stack, stopping),
-                lambda: datetime.now(UTC),
-                os.cpu_count() or 1,
-            )
-            return _Run(ledger, builder, found.settings, found.json).step(found)
+            threads = os.cpu_count() or 1
+            spark = _spark(found.settings, stack, stopping)
+            builder = Builder(found.settings, ledger, spark, _now, threads)
+            retainer = Retainer(found.settings, ledger, _now, threads)
+            return _Run(ledger, builder, retainer, found.settings, found.json).step(found)
     except EverviewError as error:
         sys.stderr.write(f"{error}\n")
         return _code(error)
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
 
 
 def _code(error: EverviewError) -> int:
@@ -85,6 +95,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--full-every", type=int, default=0, metavar="N", help="every n-th build is a full one")
     add("--task-bytes", type=_positive, default=Settings.task_bytes, metavar="N")
     add("--bucket-bytes", type=_positive, default=Settings.bucket_bytes, metavar="N")
+    add(ages.FLAG, action="append", default=[], metavar="SECONDS", help=ages.HELP)
     add("--json", action="store_true", help="a line of JSON per view")
     found = parser.parse_args(argv)
     if found.step in NEEDS_BUILD and (found.build is None or found.views):
@@ -104,8 +115,9 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             full_every=found.full_every,
             task_bytes=found.task_bytes,
             bucket_bytes=found.bucket_bytes,
+            retain=Ages.parse(found.retain),
         )
-    except BadUse as error:
+    except (BadUse, ValueError) as error:
         parser.error(str(error))
     return found
 
@@ -113,8 +125,15 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
 class _Run:
     """What was asked for, and how it is told."""
 
-    def __init__(self, ledger: Ledger, builder: Builder, settings: Settings, json_: bool) -> None:
-        self._ledger, self._builder = ledger, builder
+    def __init__(
+        self,
+        ledger: Ledger,
+        builder: Builder,
+        retainer: Retainer,
+        settings: Settings,
+        json_: bool,
+    ) -> None:
+        self._ledger, self._builder, self._retainer = ledger, builder, retainer
         self._root, self._json = DataRoot(settings.state), json_
 
     def step(self, found: argparse.Namespace) -> int:
@@ -147,14 +166,14 @@ class _Run:
                 sys.stderr.write(f"{proved.words}\n")  # for whoever reads a task's log
             _repair_told(proved)
         elif found.step == "publish":
-            self._publish(found.build)
+            return self._publish(found.build)
         else:
             build = self._builder.release(found.build)
             ended = {"id": build.id, "view": build.view, "state": build.state}
             self._tell(ended, f"build {build.id} of view {build.view!r} is {build.state}")
         return DONE
 
-    def _publish(self, build: int) -> None:
+    def _publish(self, build: int) -> int:
         row = self._builder.publish(build)
         files = builds.build_files(self._ledger, build)
         told = {
@@ -165,6 +184,7 @@ class _Run:
             "verdict": "repair" if row.kind == "repair" else "equal",
         }
         self._tell(told, f"view {row.view!r} is published up to epoch {row.cut}")
+        return self._retain(row.stream)
 
     def _all(self, view: str, found: argparse.Namespace) -> int:
         """One view; that another one fails is none of its trouble."""
@@ -179,6 +199,20 @@ class _Run:
             return _code(error)
         self._tell(done.json(), _line(done))
         _repair_told(done.proof)
+        return self._retain(done.build.stream)
+
+    def _retain(self, stream: str) -> int:
+        """Retention of the master, where it is due. Its trouble leaves the publication as it is."""
+        try:
+            done = self._retainer.where_due(stream)
+        except (LeaseHeld, RetentionNotNext) as error:
+            sys.stderr.write(f"{error}\n")
+            return DONE  # the next publication tries again
+        except EverviewError as error:
+            sys.stderr.write(f"RETENTION: {error}\n")
+            return NO
+        if done is not None:
+            sys.stderr.write(f"{done.words}\n")
         return DONE
 
     def _tell(self, told: dict[str, Any], text: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.parts.streaming import STALE
-from infra.settings import BatchSettings
+from infra.settings import Settings
 from schemas.errors import ViewUnknown
 from schemas.ledger import epochs, leases, sealing, versions
 from schemas.ledger.connect import Ledger
@@ -32,12 +32,14 @@ def chosen(ledger: Ledger, names: Sequence[str]) -> list[ViewRow]:
     return [known[name] for name in dict.fromkeys(map(str.lower, names))] or list(known.values())
 
 
-def flags(chosen: BatchSettings) -> list[str]:
+def flags(settings: Settings) -> list[str]:
     """What `batch.run` is told of a project's settings, wherever Spark runs."""
+    chosen = settings.batch
     return [
         *("--memory", chosen.memory, "--proof-rows", str(chosen.proof_rows)),
         *("--rollback-window", str(int(chosen.rollback_window.total_seconds()))),
         *("--full-every", str(chosen.full_every)),
+        *settings.retention.ages.flags(),
     ]
 
 

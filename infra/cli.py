@@ -41,6 +41,7 @@ VERBS = {
     "restore": "make a state of a backup",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
+    "retain": "let go of events that are older than they are to be kept",
     "verify": "count anew from the master and compare with what is served",
     "versions": "what was published of a view",
     "rollback": "serve an older publication of a view again",

@@ -38,8 +38,10 @@ APPLICATION = HERE / "spark" / "main.py"
 
 
 def check(chosen: Settings, loaded: Project) -> None:
-    """Raises DefinitionError where [rebuild] names a view that the project does not have."""
+    """Raises DefinitionError where [rebuild] names a view that the project does not have, or
+    [retention.streams] a stream."""
     problems = chosen.rebuild.unknown(view.name for view in loaded.definitions.views.values())
+    problems += chosen.retention.unknown(each.name for each in loaded.streams())
     if problems:
         raise DefinitionError(problems)
 
@@ -55,7 +57,7 @@ def write(state: Path, folder: Path, chosen: Settings, loaded: Project | None) -
         "project": str(folder),
         "python": sys.executable,
         "application": str(APPLICATION),
-        "flags": batching.flags(chosen.batch),
+        "flags": batching.flags(chosen),
         "driver_memory": chosen.batch.driver_memory,
         "py_files": _py_files(folder, chosen.batch),
         "connection": CONNECTION,

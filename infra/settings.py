@@ -16,17 +16,21 @@ from pathlib import Path
 from typing import Any
 
 from schemas import schedule
+from schemas.ages import Ages
 from schemas.errors import DefinitionError, Problem
 
 FILE = "everview.toml"
 PREFIX = "EVERVIEW_"
 REBUILD = "rebuild"
 """The section whose keys are names of views."""
+RETENTION, STREAMS = "retention", "streams"
+"""The section with a table of its own, `[retention.streams]`, whose keys are names of streams."""
 
 SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
 SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
 MEMORY = re.compile(r"[1-9]\d{0,5}(\.\d{1,3})? ?[KMGT]i?B")
-SPAN = re.compile(r"(\d{1,9}) (second|minute|hour|day)s?")
+SPAN = re.compile(r"(\d{1,9})(?: (second|minute|hour|day)s?|([smhd]))")
+UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 LONGEST = timedelta(days=3653)
 MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
@@ -61,9 +65,12 @@ def _servers(value: str) -> bool:
 
 
 def span(text: str) -> timedelta:
-    """The span of time that a text such as "1 day" says; a negative one where it says none."""
+    """The span of time that a text such as "1 day" or "1d" says; a negative one where it says
+    none."""
     found = SPAN.fullmatch(text)
-    return timedelta(**{f"{found[2]}s": int(found[1])}) if found else timedelta(-1)
+    if found is None:
+        return timedelta(-1)
+    return timedelta(**{f"{found[2] or UNITS[found[3]]}s": int(found[1])})
 
 
 def _is_span(text: str) -> bool:
@@ -75,6 +82,14 @@ def _is_long_span(text: str) -> bool:
     return timedelta(minutes=1) <= span(text) <= LONGEST
 
 
+def _is_age(text: str) -> bool:
+    return not text or _is_long_span(text)
+
+
+def _age(text: str) -> timedelta | None:
+    return span(text) if text else None
+
+
 def size(text: str) -> int:
     """The bytes that a text says: 64m, 1g."""
     return int(text[:-1]) << (20 if text[-1] in "mM" else 30)
@@ -84,6 +99,7 @@ ARCHIVE = re.compile(r"(\S.*\.zip)?")
 POOL = re.compile(r"\w[\w.-]{0,249}")
 
 SPAN_WORDS = "a span of time up to 10 years such as '1 day' or '90 seconds'"
+AGE_WORDS = "'' (for ever), or a span of time up to 10 years such as '90d' or '12 hours'"
 SIZE_WORDS = "a size such as 512m or 1g"
 
 
@@ -224,6 +240,18 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             restart=DEPLOY,
         ),
     },
+    RETENTION: {
+        "master": Rule(
+            str,
+            "",
+            AGE_WORDS,
+            _is_age,
+            _age,
+            meaning="how long events are kept after their totals are; [retention.streams] has it "
+            "by stream",
+            restart=f"{STACK}; {DEPLOY.removeprefix('nothing: ')}",
+        ),
+    },
     "serving": {
         "host": Rule(
             str,
@@ -348,6 +376,45 @@ class RebuildSettings:
 
 
 @dataclass(frozen=True)
+class StreamAge:
+    """How long the events of one stream are kept, and where that was said."""
+
+    stream: str
+    age: timedelta | None  # None: for ever
+    file: str
+    line: int
+    column: int
+
+
+@dataclass(frozen=True)
+class RetentionSettings:
+    """How long the master is kept."""
+
+    master: timedelta | None = None  # None: for ever
+    streams: tuple[StreamAge, ...] = ()
+
+    @property
+    def ages(self) -> Ages:
+        """As the layers are told."""
+        return Ages(self.master, {each.stream: each.age for each in self.streams})
+
+    def unknown(self, streams: Iterable[str]) -> list[Problem]:
+        """What is set for other streams than these."""
+        known = {name.lower(): name for name in streams}
+        return [
+            Problem(
+                each.file,
+                each.line,
+                each.column,
+                f"{RETENTION}.{STREAMS}.{each.stream} must name a stream"
+                f"{_near(each.stream, known)}",
+            )
+            for each in self.streams
+            if each.stream.lower() not in known
+        ]
+
+
+@dataclass(frozen=True)
 class Settings:
     """All of everview.toml, defaults filled in."""
 
@@ -357,6 +424,7 @@ class Settings:
     serving: ServingSettings
     airflow: AirflowSettings
     rebuild: RebuildSettings
+    retention: RetentionSettings = RetentionSettings()
 
 
 def load(project: Path, environment: Mapping[str, str]) -> Settings:
@@ -365,6 +433,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
     text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
     found = _File(text)
     schedules: dict[str, RebuildSetting] = {}
+    ages: dict[str, StreamAge] = {}
     values = {s: {k: rule.default for k, rule in rules.items()} for s, rules in RULES.items()}
     for name, section in found.content.items():
         if name not in SECTIONS:
@@ -377,13 +446,17 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
             schedules = found.schedules(section)
             continue
         for key, value in section.items():
+            if (name, key) == (RETENTION, STREAMS):
+                ages = found.ages(value)
+                continue
             message = _refusal(name, key, value)
             if message:
                 found.wrong(name, key, message)
             else:
                 values[name][key] = value
     set_, wrong = _schedules_set(schedules, environment)
-    problems = [*found.problems, *wrong, *_override(values, environment)]
+    ages, wrong_ages = _ages_set(ages, environment)
+    problems = [*found.problems, *wrong, *wrong_ages, *_override(values, environment)]
     if problems:
         raise DefinitionError(problems)
     meant = {
@@ -397,6 +470,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
         ServingSettings(**meant["serving"]),
         AirflowSettings(**meant["airflow"]),
         RebuildSettings(tuple(set_.values())),
+        RetentionSettings(**meant[RETENTION], streams=tuple(ages.values())),
     )
 
 
@@ -421,6 +495,8 @@ def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str])
     for variable, text in sorted(environment.items()):
         section, _, key = variable.removeprefix(PREFIX).lower().partition("_")
         if not variable.startswith(PREFIX) or section not in RULES:
+            continue
+        if section == RETENTION and key.startswith(f"{STREAMS}_"):
             continue
         rule = RULES[section].get(key)
         value: object = text
@@ -451,6 +527,30 @@ def _schedules_set(
             problems.append(Problem(f"${variable}", 1, 1, message))
         found[view] = RebuildSetting(view, text, f"${variable}", 1, 1)
     return found, problems
+
+
+def _ages_set(
+    ages: Mapping[str, StreamAge], environment: Mapping[str, str]
+) -> tuple[dict[str, StreamAge], list[Problem]]:
+    """EVERVIEW_RETENTION_STREAMS_<STREAM> over the ages of the file; what is wrong with them."""
+    found, problems = dict(ages), []
+    prefix = f"{PREFIX}{RETENTION.upper()}_{STREAMS.upper()}_"
+    for variable, text in sorted(environment.items()):
+        if not variable.startswith(prefix):
+            continue
+        stream = variable.removeprefix(prefix).lower()
+        message = _age_refusal(stream, text)
+        if message:
+            problems.append(Problem(f"${variable}", 1, 1, message))
+            continue
+        found[stream] = StreamAge(stream, _age(text), f"${variable}", 1, 1)
+    return found, problems
+
+
+def _age_refusal(stream: str, value: object) -> str | None:
+    if isinstance(value, str) and _is_age(value):
+        return None
+    return f"{RETENTION}.{STREAMS}.{stream} must be {AGE_WORDS}; got {value!r}"
 
 
 def _schedule_refusal(view: str, value: object) -> str | None:
@@ -495,6 +595,24 @@ class _File:
             else:
                 place = self._place(REBUILD, view)
                 found[view.lower()] = RebuildSetting(view, str(value), FILE, *place)
+        return found
+
+    def ages(self, section: object) -> dict[str, StreamAge]:
+        """What [retention.streams] says, by names of streams in lower case."""
+        inside = f"{RETENTION}.{STREAMS}"
+        if not isinstance(section, dict):
+            self.wrong(RETENTION, STREAMS, f"[{inside}] must be a section; got {section!r}")
+            return {}
+        found: dict[str, StreamAge] = {}
+        for stream, value in section.items():
+            message = _age_refusal(stream, value)
+            if stream.lower() in found:
+                message = f"{inside}.{stream} must stand once, whatever its case"
+            if message:
+                self.wrong(inside, stream, message)
+            else:
+                place = self._place(inside, stream)
+                found[stream.lower()] = StreamAge(stream, _age(value), FILE, *place)
         return found
 
     def wrong(self, section: str, key: str | None, message: str) -> None:

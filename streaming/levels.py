@@ -8,6 +8,7 @@ level 0                                     [121][122][123]   ten of one make on
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Sequence
+from datetime import timedelta
 from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 
@@ -37,17 +38,27 @@ def to_seal(epochs: Sequence[CommittedEpoch], most: int) -> list[CommittedEpoch]
 
 
 def to_merge(
-    ranges: Sequence[SealedRange], kept: Collection[int], fanout: int
+    ranges: Sequence[SealedRange],
+    kept: Collection[int],
+    fanout: int,
+    span: timedelta | None = None,
+    retained: int = 0,
 ) -> list[SealedRange]:
     """The first `fanout` adjacent ranges of one level, or none.
+
+    With a `span` no range comes to last longer than that, so that retention finds boundaries to
+    end at; those up to the epoch `retained` are behind it already.
 
     A range counts with the level of the highest after it that it may be merged with: what was cut
     short by a boundary that is kept no longer would never be joined otherwise.
     """
     for part in _parts(ranges, kept):
         for alike in _by_level(part):
-            if len(alike) >= fanout:
-                return alike[:fanout]
+            for first in range(len(alike) - fanout + 1):
+                chosen = alike[first : first + fanout]
+                lasts = chosen[-1].instant - chosen[0].first_instant
+                if span is None or lasts <= span or chosen[-1].last <= retained:
+                    return chosen
     return []
 
 

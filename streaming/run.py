@@ -14,6 +14,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import FrameType
 
+from schemas import ages
+from schemas.ages import Ages
 from streaming.driver import STOP, Driver
 from streaming.settings import Settings
 
@@ -45,6 +47,10 @@ def parse(argv: Sequence[str] | None) -> Settings:
     found = parser.parse_args(argv)
     if found.jars is not None and not found.jars.is_dir():
         parser.error(f"--jars must be a folder; got {str(found.jars)!r}")
+    try:
+        found.retain = Ages.parse(found.retain)
+    except ValueError as error:
+        parser.error(f"{ages.FLAG} must be SECONDS or STREAM=SECONDS; {error}")
     return Settings(**{**vars(found), "state": found.state.absolute()})
 
 
@@ -79,6 +85,7 @@ def add_sealing(parser: argparse.ArgumentParser) -> None:
         default=Settings.keep_removed,
         help="how long replaced files stay on the disk for readers of an older state",
     )
+    add(ages.FLAG, action="append", default=[], metavar="SECONDS", help=ages.HELP)
 
 
 def seconds(text: str) -> timedelta:

@@ -30,7 +30,7 @@ from schemas.errors import (
     VersionOfAnotherRelease,
 )
 from schemas.failpoints import failpoint
-from schemas.ledger import versions
+from schemas.ledger import retention, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import CommittedEpoch, epochs_after, progress
 from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, DataFile, forget, removable
@@ -255,7 +255,13 @@ class Sealer:
         while not self._stopping.is_set():
             ranges = sealed_ranges(self._ledger, self._stream)
             kept = kept_boundaries(self._ledger, self._stream)
-            chosen = levels.to_merge(ranges, kept, self._settings.merge_fanout)
+            chosen = levels.to_merge(
+                ranges,
+                kept,
+                self._settings.merge_fanout,
+                self._settings.retain.span(self._stream),
+                retention.retained_until(self._ledger, self._stream),
+            )
             if not chosen:
                 return
             self._merge_ranges(chosen)

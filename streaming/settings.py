@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
+from schemas.ages import Ages
 from schemas.errors import BadUse
 
 CONNECTOR_JARS = (
@@ -48,6 +49,7 @@ class Settings:
     seal_memory: str = "512MB"  # DuckDB's limit while it merges partials
     row_group_bytes: int = 16 << 20  # in memory, of the sealed files that are not partials
     merge_fanout: int = 10  # sealed ranges that become one of the next level
+    retain: Ages = field(default_factory=Ages)  # says how long a sealed range may last
     master_bytes: int = 128 << 20  # files of this size are no longer merged into larger ones
     keep_removed: timedelta = timedelta(minutes=10)  # how long files that were replaced stay
     seal_look: float = 0.2  # between two looks whether there is something to seal

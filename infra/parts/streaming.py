@@ -9,6 +9,7 @@ from pathlib import Path
 
 from infra import jars
 from infra.supervisor import Health, Part
+from schemas.ages import Ages
 
 STALE = timedelta(seconds=30)
 """A sign of life older than this is none; it is written every second."""
@@ -25,6 +26,7 @@ def part(
     seal_every: timedelta,
     seal_bytes: int,
     keep_removed: timedelta,
+    retain: Ages,
 ) -> Part:
     """The driver that reads the topics of a state's streams at `servers`."""
     folder = jars.connector_jars()[0].parent
@@ -34,6 +36,7 @@ def part(
     command += ["--seal-every", str(int(seal_every.total_seconds()))]
     command += ["--seal-bytes", str(seal_bytes)]
     command += ["--keep-removed", str(int(keep_removed.total_seconds()))]
+    command += retain.flags()
     command += ["--create-topics"] if create_topics else []
 
     def probe(pid: int, now: datetime) -> Health:

@@ -20,7 +20,7 @@ from typing import Any, NoReturn
 
 from infra import batching, settings
 from infra.java import java_lack
-from infra.settings import BatchSettings
+from infra.settings import Settings
 from schemas.errors import BadUse
 from schemas.ledger.connect import open_ledger
 
@@ -50,7 +50,7 @@ def run(found: argparse.Namespace) -> int:
     if only_plan and len(found.views) != 1:
         message = "--step plan must have one VIEW"
         raise BadUse(message)
-    chosen = settings.load(found.project, os.environ).batch
+    chosen = settings.load(found.project, os.environ)
     with open_ledger(found.state) as ledger:
         rows = batching.chosen(ledger, found.views)
         lack = None if only_plan else java_lack()
@@ -86,11 +86,11 @@ def run(found: argparse.Namespace) -> int:
     return 1 if process.returncode else 0
 
 
-def command(state: Path, chosen: BatchSettings) -> list[str]:
+def command(state: Path, chosen: Settings) -> list[str]:
     """`batch.run` with the settings of a project."""
     return [
         *(sys.executable, "-P", "-m", "batch.run", "--state", str(state), "--json"),
-        *("--master", chosen.master, "--driver-memory", chosen.driver_memory),
+        *("--master", chosen.batch.master, "--driver-memory", chosen.batch.driver_memory),
         *batching.flags(chosen),
     ]
 

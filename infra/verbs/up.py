@@ -145,6 +145,7 @@ class _Run:
                 seal_every=chosen.streaming.seal_every,
                 seal_bytes=chosen.streaming.seal_bytes,
                 keep_removed=chosen.streaming.keep_removed,
+                retain=chosen.retention.ages,
             )
         )
         parts.append(serving.part(state, host, open_["serving"]))

@@ -187,7 +187,7 @@ def test_rebuild_tells_each_view(
     code = f"import sys; [print(x) for x in {[json.dumps(each) for each in lines]}]; sys.exit(1)"
     asked: list[list[str]] = []
 
-    def command(state: Path, chosen: settings.BatchSettings) -> list[str]:
+    def command(state: Path, chosen: settings.Settings) -> list[str]:
         asked.append([str(state), chosen.master])
         return [sys.executable, "-c", code]
 
@@ -221,7 +221,7 @@ def test_the_command_has_every_setting(tmp_path: Path) -> None:
         "proof_rows = 7\nfull_every = 5\n"
     )
     chosen = settings.load(tmp_path, {"EVERVIEW_BATCH_DRIVER_MEMORY": "2g"})
-    command = rebuild.command(tmp_path, chosen.batch)
+    command = rebuild.command(tmp_path, chosen)
 
     told = dict(zip(command[7::2], command[8::2], strict=True))
     assert told == {
