@@ -17,7 +17,7 @@ import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +34,7 @@ from schemas.compile import CompiledStream, CompiledView, PartialTable, sql
 from schemas.engine import Engine, hash_probe
 from schemas.errors import RetentionRefused, StaleToken
 from schemas.failpoints import failpoint
-from schemas.ledger import leases, retention, versions
+from schemas.ledger import epochs, leases, retention, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.files import BASE, DataFile, named
 from schemas.ledger.leases import Lease
@@ -144,29 +144,24 @@ class Retainer:
             now = self._now()
             plan = retention.begin(self._ledger, stream, lease, now - self._age(stream), now)
             self._remove_leftovers(plan, lease)
-            if plan.empty:
-                return Retained(plan, 0, time.monotonic() - begun)
-            failpoint("retention.before_files")
-            with self._failing(plan, lease):
-                made: list[DataFile] = []
-                found = [self._base(plan, each, lease, made) for each in plan.versions]
-                evidence = _evidence(plan, found)
-                self._must_equal(plan, lease, found, evidence)
-                failpoint("retention.after_files")
-                retention.commit(
-                    self._ledger,
-                    plan,
-                    lease.token,
-                    made,
-                    evidence,
-                    ids_before=now - self._dedup_within(stream),
-                    now=self._now(),
-                )
-            failpoint("retention.after_commit")
+            count = 0 if plan.empty else self._work(plan, lease)
         old = self._now() - self._settings.keep_removed
         publish.remove_old(self._ledger, self._root, stream, old)
-        count = sum(each.built for compared in found for each in compared)
         return Retained(plan, count, time.monotonic() - begun)
+
+    def _work(self, plan: Plan, lease: Lease) -> int:
+        """From the plan to the transaction; how many partials were compared."""
+        failpoint("retention.before_files")
+        with self._failing(plan, lease):
+            made: list[DataFile] = []
+            found = [self._base(plan, each, lease, made) for each in plan.versions]
+            evidence = _evidence(plan, found)
+            self._must_equal(plan, lease, found, evidence)
+            failpoint("retention.after_files")
+            ids_before, now = self._ids_before(plan.stream), self._now()
+            retention.commit(self._ledger, plan, lease.token, made, evidence, ids_before, now)
+        failpoint("retention.after_commit")
+        return sum(each.built for compared in found for each in compared)
 
     # ---- one version
 
@@ -177,10 +172,8 @@ class Retainer:
         stream, view = self._compiled.of(kept_.view, kept_.version)
         with stages.working(self._settings.memory, self._threads, self._temp) as engine:
             work = _Work(engine, self._root, self._settings, stream, view, plan, kept_)
-            files = []
-            for each in work.write(lease.token, self._temp):
-                made.append(each)
-                files.append(each)
+            files = list(work.write(lease.token, self._temp))
+            made += files
             return work.compare(files, self._temp)
 
     def _must_equal(
@@ -207,13 +200,16 @@ class Retainer:
 
     # ---- around it
 
-    def _age(self, stream: str) -> Any:
+    def _age(self, stream: str) -> timedelta:
         age = self._settings.retain.of(stream)
         assert age is not None
         return age
 
-    def _dedup_within(self, stream: str) -> Any:
-        return registered.plan(self._ledger, stream).dedup_within
+    def _ids_before(self, stream: str) -> datetime:
+        """Ids that were counted before it make no duplicate any more; instants never fall."""
+        last = epochs.progress(self._ledger, stream).instant
+        assert last is not None  # an epoch is sealed
+        return last - registered.plan(self._ledger, stream).dedup_within
 
     @property
     def _temp(self) -> Path:

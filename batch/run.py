@@ -46,6 +46,8 @@ from schemas.storage import DataRoot
 DONE, NO, BAD_USE, HELD = 0, 1, 2, 3
 STEPS = ("all", "plan", "rebuild", "prove", "publish", "release")
 NEEDS_BUILD = STEPS[2:]
+# how the lines on stderr begin that are about retention
+RETENTION, NOT_RETAINED = "retention: ", "NOT RETAINED: "
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -209,10 +211,10 @@ class _Run:
             sys.stderr.write(f"{error}\n")
             return DONE  # the next publication tries again
         except EverviewError as error:
-            sys.stderr.write(f"RETENTION: {error}\n")
+            sys.stderr.write(f"{NOT_RETAINED}{error}\n")
             return NO
         if done is not None:
-            sys.stderr.write(f"{done.words}\n")
+            sys.stderr.write(f"{RETENTION}{done.words}\n")
         return DONE
 
     def _tell(self, told: dict[str, Any], text: str) -> None:

@@ -39,6 +39,7 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("fresh_as_of", "TIMESTAMP", "fresh_as_of"),
             ("degraded", "VARCHAR", "degraded"),
             ("waits", "VARCHAR", "waits"),
+            ("since", "BIGINT", "since"),
         ),
     ),
     "streams": (
@@ -99,6 +100,7 @@ _TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "registered": pa.timestamp("us"),
         "first_epoch": pa.int64(),
         "message": pa.string(),
+        "since": pa.int64(),
     },
     "publications": {
         "publication": pa.int64(),
@@ -210,6 +212,7 @@ def of_history(found: History) -> dict[str, pa.Table]:
                     _utc(each.registered),
                     each.first_epoch,
                     each.message,
+                    each.since_epoch,
                 )
                 for each in found.versions
             ),

@@ -47,6 +47,7 @@ class Coverage:
     # partition, start, until: offsets that Kafka lost before they were read, and that somebody
     # decided to go on without
     lost: list[list[int]] = field(default_factory=list)
+    since: int | None = None  # the first epoch that is counted; None: from the first on
 
     @property
     def ready(self) -> bool:
@@ -63,6 +64,7 @@ class Coverage:
             "fresh_as_of": self.fresh_as_of,
             "degraded": self.degraded,
             "lost": self.lost,
+            "since": self.since,
         }
 
 

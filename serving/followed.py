@@ -92,6 +92,13 @@ class FollowedView:
         same = shown is None or shown.version == self.row.version
         return self.row.suspended_epoch if same else None
 
+    @property
+    def since(self) -> int | None:
+        """The first epoch that the version that answers counts; None: from the first on."""
+        shown = self.shown
+        same = shown is None or shown.version == self.row.version
+        return self.row.since_epoch if same else None
+
     def being_built(self, epoch: int) -> bool:
         """Whether epochs up to the stream's last one are missing that no publication has."""
         # one that was kept out of the first epoch has missed none
@@ -208,6 +215,7 @@ class FollowedStream:
                 fresh_as_of=None,
                 degraded=degraded,
                 waits=waits,
+                since=view.row.since_epoch,
             )
         publication, handoff = served.publication, served.handoff
         return Coverage(
@@ -227,6 +235,7 @@ class FollowedStream:
             gaps=handoff.gaps,
             doubles=handoff.doubles,
             lost=self._lost(served.position),
+            since=view.since,
         )
 
     def _lost(self, position: Position) -> list[list[int]]:

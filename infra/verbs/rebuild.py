@@ -18,6 +18,7 @@ import tempfile
 from pathlib import Path
 from typing import Any, NoReturn
 
+from batch.run import NOT_RETAINED, RETENTION
 from infra import batching, settings
 from infra.java import java_lack
 from infra.settings import Settings
@@ -81,8 +82,12 @@ def run(found: argparse.Namespace) -> int:
         rest = [line for line in log.read().splitlines() if NOISE not in line]
     if found.json:
         print(json.dumps(told, indent=1))
-    if process.returncode and len(told) < len(names):
+    not_retained = any(line.startswith(NOT_RETAINED) for line in rest)
+    if process.returncode and (len(told) < len(names) or not_retained):
         _note("\n".join(rest))
+    else:
+        for line in (line for line in rest if line.startswith(RETENTION)):
+            _note(line)
     return 1 if process.returncode else 0
 
 

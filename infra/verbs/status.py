@@ -14,7 +14,7 @@ from infra import processes, stack
 from infra.parts import airflow
 from infra.stack import AIRFLOW, PartRecord, Stack
 from schemas.errors import LedgerMissing
-from schemas.ledger import epochs, leases, sealing, versions
+from schemas.ledger import epochs, leases, retention, sealing, versions
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.versions import ViewRow
 
@@ -109,6 +109,7 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                 "version": row.version,
                 "epoch": progress.epoch,
                 "sealed": sealing.sealed_until(ledger, row.name),
+                "retained": retention.retained_until(ledger, row.name),
                 "position": progress.position.json(),
                 "instant": progress.instant.isoformat() if progress.instant else None,
                 "lease": lease
@@ -135,6 +136,7 @@ def _view(view: ViewRow, epoch: int) -> dict[str, Any]:
         "publication": view.publication,
         "being_built": view.wanted or (view.version if view.being_built(epoch) else None),
         "suspended": view.suspended_message,
+        "since": view.since_epoch,
     }
 
 
@@ -158,6 +160,8 @@ def _show(told: dict[str, Any]) -> None:
         when = f", committed {stream['instant']}" if stream["instant"] else ""
         print(f"  epoch      {stream['epoch']}{when}; sealed up to {stream['sealed']}")
         print(f"  position   {position or 'none yet'}")
+        if stream["retained"]:
+            print(f"  retention  events up to epoch {stream['retained']} are in totals only")
         lease = stream["lease"]
         holder = (
             f"process {lease['pid']} on {lease['host']}, token {lease['token']}" if lease else ""
@@ -179,6 +183,8 @@ def _words(view: dict[str, Any]) -> str:
         words = f"publication {view['publication']}, batch up to epoch {view['cut']}"
     if view["being_built"]:
         words += f"; version {view['being_built']} is being built"
+    if view["since"]:
+        words += f"; counts from epoch {view['since']} on"
     if view["suspended"]:
         words += f"; suspended: {view['suspended']}"
     return words

@@ -1,8 +1,8 @@
 """Count anew from the master and compare with what is served, view by view.
 
 The recount is the view's own SELECT, run by DuckDB over the counted events up to the epoch that the
-answer covers. Of what differs it is told in which epochs it is wrong, and what to do. Exit code 1
-if anything differs.
+answer covers; of events that retention removed it is their base. Of what differs it is told in
+which epochs it is wrong, and what to do. Exit code 1 if anything differs.
 """
 
 from __future__ import annotations
@@ -132,6 +132,14 @@ def _show(told: dict[str, Any]) -> None:
         count = f"{told['rows']:,} row{'s' * (told['rows'] != 1)}, "
         count += f"{told['different']:,} differ" if told["different"] else "no difference"
         print(f"{view}: {count}, at epoch {told['epoch']} with cut {told['cut']}")
+        if told["on_base"]:
+            print(
+                f"    {told['on_base']:,} of them count events up to epoch {told['retained']} that "
+                f"retention removed: compared with their base and the master since, the other "
+                f"{told['own_select']:,} with the view's own SELECT"
+            )
+        if told["since"]:
+            print(f"    it counts from epoch {told['since']} on: those before were removed")
         if told["from"] == "files" and "why" in told:
             print(f"    as the files hold it: {told['why']}")
         for name in told["not_compared"]:

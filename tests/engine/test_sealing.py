@@ -11,7 +11,7 @@ import sys
 import threading
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -578,6 +578,22 @@ def test_which_ranges_become_one() -> None:
     cut = [*higher, sealed(22, 29, 1), sealed(30, 30)]
     assert levels.to_merge(cut, {21}, 3) == []
     assert spans(levels.to_merge(cut, (), 3)) == [(1, 9), (10, 19), (20, 20)]
+
+
+def test_no_range_lasts_longer_than_retention_allows() -> None:
+    def at(first: int, last: int) -> SealedRange:
+        begun, ended = START + timedelta(hours=first - 1), START + timedelta(hours=last)
+        return replace(sealed(first, last), first_instant=begun, instant=ended)
+
+    hours = [at(n, n) for n in range(1, 7)]
+    assert spans(levels.to_merge(hours, (), 3)) == [(1, 1), (2, 2), (3, 3)]
+    assert spans(levels.to_merge(hours, (), 3, timedelta(hours=3))) == [(1, 1), (2, 2), (3, 3)]
+    assert levels.to_merge(hours, (), 3, timedelta(hours=2)) == []
+    # one that lasts long does not keep later ones from being merged
+    late = [at(1, 5), *(at(n, n) for n in range(6, 9))]
+    assert spans(levels.to_merge(late, (), 3, timedelta(hours=3))) == [(6, 6), (7, 7), (8, 8)]
+    # nothing is to be let go any more of what is behind retention
+    assert spans(levels.to_merge(hours, {3}, 3, timedelta(hours=1), 3)) == spans(hours[:3])
 
 
 def test_which_files_become_one() -> None:

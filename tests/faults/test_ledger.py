@@ -302,8 +302,10 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
     with sqlite3.connect(state / "ledger.db") as old:
         for index in ("files_of_build", "files_removed"):
             old.execute(f"DROP INDEX {index}")
-        added = ("retentions", "losses", "moves", "publications", "proofs")
-        added += ("builds", "seal_requests", "sealed")
+        added = [
+            *("retentions", "losses", "moves", "publications", "proofs"),
+            *("builds", "seal_requests", "sealed"),
+        ]
         for table in added:
             old.execute(f"DROP TABLE {table}")
         for table, column in (

@@ -188,7 +188,7 @@ def test_rebuild_tells_each_view(
     asked: list[list[str]] = []
 
     def command(state: Path, chosen: settings.Settings) -> list[str]:
-        asked.append([str(state), chosen.master])
+        asked.append([str(state), chosen.batch.master])
         return [sys.executable, "-c", code]
 
     monkeypatch.setattr(rebuild, "command", command)
