@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from batch import plan, proof, publish, stages
+from batch import bounds, plan, proof, publish, stages
 from batch.compiled import Compiled
 from batch.holding import kept
 from batch.proof import Proof
@@ -166,6 +166,7 @@ class Builder:
             self._now(),
             full=full,
             until=until,
+            bound=bounds.wanted(self._settings, self._ledger, self._compiled, view, self._now()),
         )
 
     def _rebuild(self, build: Build) -> int:

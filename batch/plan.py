@@ -9,6 +9,7 @@ from pathlib import Path
 from batch import stages
 from batch.settings import Settings
 from batch.stages import Job
+from schemas.bound import Bound
 from schemas.compile import CompiledStream, CompiledView
 from schemas.engine import hash_probe
 from schemas.ledger import builds
@@ -29,10 +30,11 @@ def begin(
     *,
     full: bool,
     until: int | None,
+    bound: Bound | None = None,
 ) -> Build:
     """Begin a build; what earlier ones left behind goes."""
     full = full or full_is_due(ledger, view, settings.full_every)
-    build = builds.begin(ledger, view, lease, now, full=full, until=until)
+    build = builds.begin(ledger, view, lease, now, full=full, until=until, bound=bound)
     remove_leftovers(ledger, root, build)
     return build
 
@@ -69,6 +71,7 @@ def job(
         memory=settings.memory,
         piece_rows=settings.piece_rows,
         probe=hash_probe(),
+        bounds=inputs.bounds,
     )
 
 

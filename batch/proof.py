@@ -170,6 +170,7 @@ class _Work:
         held = (self.inputs.base_batch, self.inputs.runs)
         files = [each for listed in held for each in listed if each.table == table.name]
         expected = table.merge(f"({self._read(table, files)})")
+        expected = self._within(expected)
         return self.built[table.name], self._kept(f"$expected_{table.name}", expected)
 
     def _with_recount(self, differences: Iterable[Difference]) -> list[Difference]:
@@ -236,8 +237,8 @@ class _Work:
     ) -> Comparison:
         source = recount.master(self.engine, self.stream, self._paths(master))
         recount.count(self.engine, self.stream, self.view, source, first, last)
-        exact = self._kept(EXACT, self.view.exact)
-        ours = self._kept("$presented", presented)
+        exact = self._kept(EXACT, self._within(self.view.exact))
+        ours = self._kept("$presented", self._within(presented))
         return compare.rows(self.engine, self.view, ours, exact, name)
 
     # ---- what everybody else reads
@@ -245,15 +246,15 @@ class _Work:
     def _finished(self) -> Comparison:
         """The finished files, with the rows that the batch view presents."""
         files = [each for each in self.files if each.kind == FINISHED]
-        there = self.engine.files(self._paths(files))
+        there = self.view.within(self.engine.files(self._paths(files)), self.inputs.bounds)
         presented = f"({self.view.present(self._core())})"
-        shown = self._kept("$shown", portable.select(self.view.columns, presented))
+        shown = portable.select(self.view.columns, presented)
+        shown = self._kept("$shown", self._within(shown))
         different = compare.unlike(self.engine, there, shown)
         if self.inputs.retained:  # no own SELECT has seen the finished columns of these groups
-            anew = portable.select(
-                self.view.columns, f"({standing.presented(self.view, self.built)})"
-            )
-            different += compare.unlike(self.engine, there, f"({anew})")
+            presented = f"({standing.presented(self.view, self.built)})"
+            anew = portable.select(self.view.columns, presented)
+            different += compare.unlike(self.engine, there, f"({self._within(anew)})")
         rows = sum(each.rows for each in files)
         found = (
             Difference("finished files", {}, "", f"{rows} rows", f"{different} of them otherwise"),
@@ -272,7 +273,7 @@ class _Work:
             if retained:
                 held = stages.partials(table, self.engine.files(self._paths(retained)))
                 select = table.merge(f"({select} UNION ALL {held})")
-            anew = self._kept(f"$anew_{table.name}", select)
+            anew = self._kept(f"$anew_{table.name}", self._within(select))
             found.append(compare.partials(self.engine, table, self.built[table.name], anew))
         return found
 
@@ -290,7 +291,9 @@ class _Work:
         if not on_base:
             return None
         groups = on_base[0].built
-        held = sum(each.rows for each in self.inputs.retained if each.table == CORE)
+        core = self._paths(each for each in self.inputs.retained if each.table == CORE)
+        base = self.view.within(self.engine.files(core), self.inputs.bounds)
+        held = compare.count(self.engine, base)
         return {
             "epoch": self.build.retained,
             "on_base": held,
@@ -304,12 +307,17 @@ class _Work:
         """The build's partials of a table."""
         files = [each for each in self.files if each.kind == BATCH and each.table == table.name]
         source = self.engine.files(self._paths(files))
-        return self._kept(f"$built_{table.name}", stages.partials(table, source))
+        select = self._within(stages.partials(table, source))
+        return self._kept(f"$built_{table.name}", select)
 
     def _core(self) -> str:
         """The build's core with its finished columns, as readers present it."""
         files = [each for each in self.files if each.kind == BATCH and each.table == CORE]
         return self.engine.files(self._paths(files))
+
+    def _within(self, select: str) -> str:
+        """What a SELECT of partials, or of the view's rows, gives of groups that are kept."""
+        return f"FROM {self.view.within(f'({select})', self.inputs.bounds)}"
 
     def _read(self, table: PartialTable, files: Sequence[DataFile]) -> str:
         """SELECT of the partials in these files, all columns in their types."""

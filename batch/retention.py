@@ -276,7 +276,8 @@ class _Work:
         gathered = self._gather("$base", plan.before + 1, plan.epoch, self._kept.base, temp)
         for table in view.tables:
             keys = sql.names(name for name, _ in table.keys)
-            select = table.merge(gathered[table.name]) + (f" ORDER BY {keys}" if keys else "")
+            kept_rows = view.within(f"({table.merge(gathered[table.name])})", self._kept.bounds)
+            select = f"FROM {kept_rows}" + (f" ORDER BY {keys}" if keys else "")
             yield self._write(table, select, token)
             self._engine.execute(f"DROP TABLE {gathered[table.name]}")
 
@@ -350,8 +351,9 @@ class _Work:
         return DataFile(BASE, file, first, plan.epoch, rows, version=view.version, table=table.name)
 
     def _made(self, name: str, select: str) -> str:
-        quoted = sql.name(name)
-        self._engine.execute(f"CREATE OR REPLACE TEMP TABLE {quoted} AS {select}")
+        """A table of what a SELECT gives of groups that are kept."""
+        quoted, rows = sql.name(name), self._view.within(f"({select})", self._kept.bounds)
+        self._engine.execute(f"CREATE OR REPLACE TEMP TABLE {quoted} AS FROM {rows}")
         return quoted
 
 

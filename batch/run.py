@@ -98,6 +98,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
     add("--task-bytes", type=_positive, default=Settings.task_bytes, metavar="N")
     add("--bucket-bytes", type=_positive, default=Settings.bucket_bytes, metavar="N")
     add(ages.FLAG, action="append", default=[], metavar="SECONDS", help=ages.HELP)
+    add(ages.KEEP_FLAG, action="append", default=[], metavar="AGE", help=ages.KEEP_HELP)
     add("--json", action="store_true", help="a line of JSON per view")
     found = parser.parse_args(argv)
     if found.step in NEEDS_BUILD and (found.build is None or found.views):
@@ -118,6 +119,7 @@ def parse(argv: Sequence[str] | None) -> argparse.Namespace:
             task_bytes=found.task_bytes,
             bucket_bytes=found.bucket_bytes,
             retain=Ages.parse(found.retain),
+            keep=ages.parse_keep(found.keep),
         )
     except (BadUse, ValueError) as error:
         parser.error(str(error))

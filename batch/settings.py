@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import socket
 import uuid
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from schemas.ages import Ages
+from schemas.ages import Ages, KeptFor
 from schemas.errors import BadUse
 
 # begins the names of folders for what is disposable, of processes on this machine
@@ -28,6 +29,7 @@ class Settings:
     rollback_window: timedelta = timedelta(days=1)
     proof_rows: int = 20_000_000  # a master of more rows is recounted for full builds only
     retain: Ages = field(default_factory=Ages)  # how long the master of each stream is kept
+    keep: Mapping[str, KeptFor] = field(default_factory=dict)  # how long views keep their groups
     full_every: int = 0  # every n-th build is a full one; 0: only where it is asked for
 
     task_bytes: int = 64 << 20  # master files that one task folds

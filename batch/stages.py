@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from schemas.bound import Bound
 from schemas.compile import (
     CompiledReference,
     CompiledStream,
@@ -76,6 +77,7 @@ class Job:
     memory: str
     piece_rows: int
     probe: str  # of the engine that planned it; another one would make other buckets
+    bounds: tuple[Bound, ...] = ()  # from when on the view keeps its groups
 
 
 def plan(files: Sequence[DataFile], base: Sequence[DataFile], task_bytes: int) -> tuple[Part, ...]:
@@ -240,9 +242,8 @@ def _bucket(engine: Engine, job: Job, bucket: int) -> Iterator[DataFile]:
     for table in job.view.tables:
         gathered = sql.name(_gathered(bucket, table.name))
         merged[table.name] = sql.name(f"$merged_{table.name}")
-        engine.execute(
-            f"CREATE OR REPLACE TEMP TABLE {merged[table.name]} AS {table.merge(gathered)}"
-        )
+        kept = job.view.within(f"({table.merge(gathered)})", job.bounds)
+        engine.execute(f"CREATE OR REPLACE TEMP TABLE {merged[table.name]} AS FROM {kept}")
         engine.execute(f"DROP TABLE {gathered}")
     finished = sql.name(FINISHED_ROWS)
     wide = {name: relation for name, relation in merged.items() if name != CORE}

@@ -41,6 +41,7 @@ def of(engine: Engine, root: DataRoot, view: CompiledView, contents: StreamConte
         engine.execute(
             f"CREATE OR REPLACE TEMP TABLE {merged[table.name]} AS {table.merge(gathered)}"
         )
+    merged = {name: view.within(rows, held.row.bounds) for name, rows in merged.items()}
     return Standing(presented(view, merged), epochs[-1].epoch if epochs else held.epoch)
 
 

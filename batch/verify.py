@@ -4,7 +4,7 @@ counted events of the master up to it, sealed or not."""
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
@@ -46,6 +46,7 @@ class Verified:
     retained: int = 0  # the last epoch whose events are in the version's base alone
     on_base: int = 0  # groups that have rows there: compared by partials
     since: int | None = None  # the first epoch that the version counts; None: from the first on
+    kept_from: Mapping[str, str] = field(default_factory=dict)  # by key: what is before is not kept
 
     def json(self) -> dict[str, Any]:
         return {
@@ -60,6 +61,7 @@ class Verified:
             "on_base": self.on_base,
             "own_select": self.comparison.built - self.on_base,
             "since": self.since,
+            "kept_from": dict(self.kept_from) or None,
             "differences": [self._told(each) for each in self.comparison.differences],
         }
 
@@ -112,15 +114,20 @@ def verify(
         say("reading what is served" if served else "merging what the files hold")
         ours, exact = _made(engine, "$ours", select), sql.name("$exact")
         say("checking the files of the master")
-        left = retention.remains(ledger, stream_name, compiled.version)
+        left = retention.remains(ledger, stream_name, view, compiled.version)
         master = _master(engine, root, stream, there, left, epoch)
         say(f"recounting the events of epochs {left.retained + 1}..{epoch}")
         recount.count(engine, stream, compiled, master, 1, epoch)
-        engine.execute(f"CREATE TEMP TABLE {exact} AS {compiled.exact}")
+        kept = compiled.within(f"({compiled.exact})", left.bounds)
+        engine.execute(f"CREATE TEMP TABLE {exact} AS FROM {kept}")
+        ours, on_base = compiled.within(ours, left.bounds), 0
         say("comparing")
         if left.base:
             counted = stream.counted(master, 1, epoch)
             comparison = _with_base(engine, root, compiled, counted, left, ours, exact)
+            core = [root.check(each.file) for each in left.base if each.table == CORE]
+            base = compiled.within(engine.files(core), left.bounds)
+            on_base = compare.count(engine, base)
         else:
             comparison = compare.rows(engine, compiled, ours, exact)
         layers: Mapping[Group, tuple[Layer, ...]] = {}
@@ -137,7 +144,8 @@ def verify(
         tuple(compare.not_compared(compiled)),
         layers,
         retained=left.retained,
-        on_base=sum(each.rows for each in left.base if each.table == CORE),
+        on_base=on_base,
+        kept_from={each.key: each.iso() for each in left.bounds},
         since=versions.version(ledger, view, compiled.version).since_epoch,
     )
 
@@ -162,6 +170,8 @@ def _with_base(
         base = stages.partials(table, engine.files(paths))
         select = table.merge(f"(FROM {folded[table.name]} UNION ALL {base})")
         merged[table.name] = _made(engine, f"$anew_{table.name}", select)
+    merged = {name: view.within(rows, left.bounds) for name, rows in merged.items()}
+    folded = {name: view.within(rows, left.bounds) for name, rows in folded.items()}
     expected = _made(engine, "$expected", standing.presented(view, merged))
     whole = compare.same(engine, view, ours, expected)
     rest = _made(engine, "$rest", standing.presented(view, folded))

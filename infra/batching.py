@@ -12,6 +12,7 @@ from typing import Any
 
 from infra.parts.streaming import STALE
 from infra.settings import Settings
+from schemas.ages import keep_flags
 from schemas.errors import ViewUnknown
 from schemas.ledger import epochs, leases, sealing, versions
 from schemas.ledger.connect import Ledger
@@ -40,6 +41,7 @@ def flags(settings: Settings) -> list[str]:
         *("--rollback-window", str(int(chosen.rollback_window.total_seconds()))),
         *("--full-every", str(chosen.full_every)),
         *settings.retention.ages.flags(),
+        *keep_flags(settings.retention.keep),
     ]
 
 

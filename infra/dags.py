@@ -39,9 +39,10 @@ APPLICATION = HERE / "spark" / "main.py"
 
 def check(chosen: Settings, loaded: Project) -> None:
     """Raises DefinitionError where [rebuild] names a view that the project does not have, or
-    [retention.streams] a stream."""
+    [retention] a stream, a view, or a view that has no time to be kept by."""
     problems = chosen.rebuild.unknown(view.name for view in loaded.definitions.views.values())
-    problems += chosen.retention.unknown(each.name for each in loaded.streams())
+    streams = [each.name for each in loaded.streams()]
+    problems += chosen.retention.wrong(streams, {v.name: v.time_keys for v in loaded.views()})
     if problems:
         raise DefinitionError(problems)
 

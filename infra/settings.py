@@ -9,22 +9,22 @@ import difflib
 import json
 import re
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from schemas import schedule
-from schemas.ages import Ages
+from schemas.ages import Ages, KeptFor, key_of
 from schemas.errors import DefinitionError, Problem
 
 FILE = "everview.toml"
 PREFIX = "EVERVIEW_"
 REBUILD = "rebuild"
 """The section whose keys are names of views."""
-RETENTION, STREAMS = "retention", "streams"
-"""The section with a table of its own, `[retention.streams]`, whose keys are names of streams."""
+RETENTION, STREAMS, VIEWS = "retention", "streams", "views"
+"""The section with tables of its own, whose keys are names of streams and of views."""
 
 SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
 SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
@@ -247,8 +247,8 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             AGE_WORDS,
             _is_age,
             _age,
-            meaning="how long events are kept after their totals are; [retention.streams] has it "
-            "by stream",
+            meaning="how long events are kept; their totals are for ever. [retention.streams] says "
+            "it by stream; [retention.views] how long a view keeps its groups",
             restart=f"{STACK}; {DEPLOY.removeprefix('nothing: ')}",
         ),
     },
@@ -376,11 +376,12 @@ class RebuildSettings:
 
 
 @dataclass(frozen=True)
-class StreamAge:
-    """How long the events of one stream are kept, and where that was said."""
+class NamedAge:
+    """How long the events of a stream or the groups of a view are kept, and where that was said."""
 
-    stream: str
+    name: str
     age: timedelta | None  # None: for ever
+    key: str | None  # of a view: the time by which its groups are kept; None: the only one
     file: str
     line: int
     column: int
@@ -391,27 +392,41 @@ class RetentionSettings:
     """How long the master is kept."""
 
     master: timedelta | None = None  # None: for ever
-    streams: tuple[StreamAge, ...] = ()
+    streams: tuple[NamedAge, ...] = ()
+    views: tuple[NamedAge, ...] = ()
 
     @property
     def ages(self) -> Ages:
         """As the layers are told."""
-        return Ages(self.master, {each.stream: each.age for each in self.streams})
+        return Ages(self.master, {each.name: each.age for each in self.streams})
 
-    def unknown(self, streams: Iterable[str]) -> list[Problem]:
-        """What is set for other streams than these."""
+    @property
+    def keep(self) -> dict[str, KeptFor]:
+        """As batch is told."""
+        listed = ((each.name.lower(), each.age, each.key) for each in self.views)
+        return {name: KeptFor(age, key) for name, age, key in listed if age is not None}
+
+    def wrong(self, streams: Iterable[str], views: Mapping[str, Sequence[str]]) -> list[Problem]:
+        """What is set for other streams than these, or for other views; of views it is known by
+        which keys that are times they can keep their groups."""
         known = {name.lower(): name for name in streams}
-        return [
-            Problem(
-                each.file,
-                each.line,
-                each.column,
-                f"{RETENTION}.{STREAMS}.{each.stream} must name a stream"
-                f"{_near(each.stream, known)}",
-            )
-            for each in self.streams
-            if each.stream.lower() not in known
-        ]
+        times = {name.lower(): keys for name, keys in views.items()}
+        problems = []
+        for each in self.streams:
+            if each.name.lower() not in known:
+                problems.append(_at(each, STREAMS, f"must name a stream{_near(each.name, known)}"))
+        for each in self.views:
+            keys = times.get(each.name.lower())
+            if keys is None:
+                problems.append(_at(each, VIEWS, f"must name a view{_near(each.name, times)}"))
+            elif each.age is not None:
+                key, why = key_of(keys, each.key)
+                problems += [] if key is not None else [_at(each, VIEWS, f"cannot be kept: {why}")]
+        return problems
+
+
+def _at(age: NamedAge, table: str, message: str) -> Problem:
+    return Problem(age.file, age.line, age.column, f"{RETENTION}.{table}.{age.name} {message}")
 
 
 @dataclass(frozen=True)
@@ -433,7 +448,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
     text = file.read_text(encoding="utf-8", errors="surrogateescape") if file.exists() else ""
     found = _File(text)
     schedules: dict[str, RebuildSetting] = {}
-    ages: dict[str, StreamAge] = {}
+    ages: dict[str, dict[str, NamedAge]] = {STREAMS: {}, VIEWS: {}}
     values = {s: {k: rule.default for k, rule in rules.items()} for s, rules in RULES.items()}
     for name, section in found.content.items():
         if name not in SECTIONS:
@@ -446,8 +461,8 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
             schedules = found.schedules(section)
             continue
         for key, value in section.items():
-            if (name, key) == (RETENTION, STREAMS):
-                ages = found.ages(value)
+            if name == RETENTION and key in ages:
+                ages[key] = found.ages(key, value)
                 continue
             message = _refusal(name, key, value)
             if message:
@@ -455,7 +470,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
             else:
                 values[name][key] = value
     set_, wrong = _schedules_set(schedules, environment)
-    ages, wrong_ages = _ages_set(ages, environment)
+    ages, wrong_ages = _ages_set(ages, environment)  # by the names of their tables
     problems = [*found.problems, *wrong, *wrong_ages, *_override(values, environment)]
     if problems:
         raise DefinitionError(problems)
@@ -470,7 +485,11 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
         ServingSettings(**meant["serving"]),
         AirflowSettings(**meant["airflow"]),
         RebuildSettings(tuple(set_.values())),
-        RetentionSettings(**meant[RETENTION], streams=tuple(ages.values())),
+        RetentionSettings(
+            **meant[RETENTION],
+            streams=tuple(ages[STREAMS].values()),
+            views=tuple(ages[VIEWS].values()),
+        ),
     )
 
 
@@ -496,7 +515,7 @@ def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str])
         section, _, key = variable.removeprefix(PREFIX).lower().partition("_")
         if not variable.startswith(PREFIX) or section not in RULES:
             continue
-        if section == RETENTION and key.startswith(f"{STREAMS}_"):
+        if section == RETENTION and key.startswith((f"{STREAMS}_", f"{VIEWS}_")):
             continue
         rule = RULES[section].get(key)
         value: object = text
@@ -530,27 +549,35 @@ def _schedules_set(
 
 
 def _ages_set(
-    ages: Mapping[str, StreamAge], environment: Mapping[str, str]
-) -> tuple[dict[str, StreamAge], list[Problem]]:
-    """EVERVIEW_RETENTION_STREAMS_<STREAM> over the ages of the file; what is wrong with them."""
-    found, problems = dict(ages), []
-    prefix = f"{PREFIX}{RETENTION.upper()}_{STREAMS.upper()}_"
-    for variable, text in sorted(environment.items()):
-        if not variable.startswith(prefix):
-            continue
-        stream = variable.removeprefix(prefix).lower()
-        message = _age_refusal(stream, text)
-        if message:
-            problems.append(Problem(f"${variable}", 1, 1, message))
-            continue
-        found[stream] = StreamAge(stream, _age(text), f"${variable}", 1, 1)
+    ages: Mapping[str, Mapping[str, NamedAge]], environment: Mapping[str, str]
+) -> tuple[dict[str, dict[str, NamedAge]], list[Problem]]:
+    """EVERVIEW_RETENTION_STREAMS_<STREAM> and EVERVIEW_RETENTION_VIEWS_<VIEW> over what the file
+    says; what is wrong with them."""
+    found, problems = {table: dict(listed) for table, listed in ages.items()}, []
+    for table, listed in found.items():
+        prefix = f"{PREFIX}{RETENTION.upper()}_{table.upper()}_"
+        for variable, text in sorted(environment.items()):
+            if not variable.startswith(prefix):
+                continue
+            name = variable.removeprefix(prefix).lower()
+            message = _age_refusal(table, name, text)
+            if message:
+                problems.append(Problem(f"${variable}", 1, 1, message))
+            else:
+                listed[name] = NamedAge(name, _age(text), None, f"${variable}", 1, 1)
     return found, problems
 
 
-def _age_refusal(stream: str, value: object) -> str | None:
-    if isinstance(value, str) and _is_age(value):
+def _age_refusal(table: str, name: str, value: object) -> str | None:
+    """Why a value cannot be that age; of a view it may be a table with the key beside."""
+    age, words = value, AGE_WORDS
+    if table == VIEWS:
+        words = f'{AGE_WORDS}, or {{keep = "400d", key = "hour"}}'
+        if isinstance(value, dict) and set(value) == {"keep", "key"}:
+            age = value["keep"] if isinstance(value["key"], str) and value["key"] else None
+    if isinstance(age, str) and _is_age(age):
         return None
-    return f"{RETENTION}.{STREAMS}.{stream} must be {AGE_WORDS}; got {value!r}"
+    return f"{RETENTION}.{table}.{name} must be {words}; got {value!r}"
 
 
 def _schedule_refusal(view: str, value: object) -> str | None:
@@ -597,22 +624,23 @@ class _File:
                 found[view.lower()] = RebuildSetting(view, str(value), FILE, *place)
         return found
 
-    def ages(self, section: object) -> dict[str, StreamAge]:
-        """What [retention.streams] says, by names of streams in lower case."""
-        inside = f"{RETENTION}.{STREAMS}"
+    def ages(self, table: str, section: object) -> dict[str, NamedAge]:
+        """What [retention.streams] or [retention.views] says, by names in lower case."""
+        inside = f"{RETENTION}.{table}"
         if not isinstance(section, dict):
-            self.wrong(RETENTION, STREAMS, f"[{inside}] must be a section; got {section!r}")
+            self.wrong(RETENTION, table, f"[{inside}] must be a section; got {section!r}")
             return {}
-        found: dict[str, StreamAge] = {}
-        for stream, value in section.items():
-            message = _age_refusal(stream, value)
-            if stream.lower() in found:
-                message = f"{inside}.{stream} must stand once, whatever its case"
+        found: dict[str, NamedAge] = {}
+        for name, value in section.items():
+            message = _age_refusal(table, name, value)
+            if name.lower() in found:
+                message = f"{inside}.{name} must stand once, whatever its case"
             if message:
-                self.wrong(inside, stream, message)
-            else:
-                place = self._place(inside, stream)
-                found[stream.lower()] = StreamAge(stream, _age(value), FILE, *place)
+                self.wrong(inside, name, message)
+                continue
+            place = self._place(inside, name)
+            text, key = (value["keep"], value["key"]) if isinstance(value, dict) else (value, None)
+            found[name.lower()] = NamedAge(name, _age(text), key, FILE, *place)
         return found
 
     def wrong(self, section: str, key: str | None, message: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from types import MappingProxyType
@@ -63,3 +63,47 @@ class Ages:
 
 def _seconds(age: timedelta) -> str:
     return str(int(age.total_seconds()))
+
+
+KEEP_FLAG = "--keep"
+KEEP_HELP = "how long a view keeps its groups: VIEW=SECONDS or VIEW=SECONDS:KEY; again for another"
+
+
+@dataclass(frozen=True)
+class KeptFor:
+    """How long a view keeps its groups, by a key of it that is a time; None: by the only one."""
+
+    age: timedelta
+    key: str | None = None
+
+
+def keep_flags(keep: Mapping[str, KeptFor]) -> list[str]:
+    """As a process of ours is told; `parse_keep` reads it."""
+    told = [
+        f"{view}={_seconds(each.age)}{f':{each.key}' if each.key else ''}"
+        for view, each in sorted(keep.items())
+    ]
+    return [each for text in told for each in (KEEP_FLAG, text)]
+
+
+def parse_keep(texts: Iterable[str]) -> dict[str, KeptFor]:
+    """By lower-case names of views. Raises ValueError."""
+    found = {}
+    for text in texts:
+        view, _, rest = text.partition("=")
+        seconds, _, key = rest.partition(":")
+        found[view.lower()] = KeptFor(timedelta(seconds=float(seconds)), key or None)
+    return found
+
+
+def key_of(keys: Sequence[str], given: str | None) -> tuple[str | None, str]:
+    """The key by which a view with these keys that are times keeps its groups; else why not."""
+    known = {key.lower(): key for key in keys}
+    if not keys:
+        return None, "it must show a group key of type DATE or TIMESTAMP; it has none"
+    if given is None and len(keys) > 1:
+        way = f'{{keep = "400d", key = "{keys[0]}"}}'
+        return None, f"it must be said by which of {', '.join(keys)}, such as {way}"
+    if given is not None and given.lower() not in known:
+        return None, f"its key must be one of {', '.join(keys)}; got {given!r}"
+    return known[given.lower()] if given is not None else keys[0], ""

@@ -40,6 +40,7 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("degraded", "VARCHAR", "degraded"),
             ("waits", "VARCHAR", "waits"),
             ("since", "BIGINT", "since"),
+            ("kept_from", "JSON", "kept_from"),
         ),
     ),
     "streams": (

@@ -48,6 +48,8 @@ class Coverage:
     # decided to go on without
     lost: list[list[int]] = field(default_factory=list)
     since: int | None = None  # the first epoch that is counted; None: from the first on
+    # by group key: ISO 8601, groups before it are not kept; None: all of them are
+    kept_from: Mapping[str, str] | None = None
 
     @property
     def ready(self) -> bool:
@@ -65,6 +67,7 @@ class Coverage:
             "degraded": self.degraded,
             "lost": self.lost,
             "since": self.since,
+            "kept_from": self.kept_from,
         }
 
 

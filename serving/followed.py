@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+from schemas.bound import Bound
 from schemas.compile import CompiledView
 from schemas.cut import Cut
 from schemas.ledger.builds import PublicationRow
@@ -26,14 +27,16 @@ class Served:
     position: Position
     instant: datetime | None
     handoff: Handoff
+    bounds: tuple[Bound, ...] = ()  # from when on its groups are shown
 
     @property
     def cut(self) -> Cut:
         return Cut(0 if self.publication is None else self.publication.cut)
 
     @property
-    def identity(self) -> tuple[str, int | None]:
-        return self.compiled.version, self.publication.id if self.publication else None
+    def identity(self) -> tuple[str, int | None, tuple[Bound, ...]]:
+        publication = self.publication.id if self.publication else None
+        return self.compiled.version, publication, self.bounds
 
     def carries(self, epoch: CommittedEpoch) -> bool:
         """Whether its answers can move on to this epoch: the next one, with its version in it."""
@@ -109,7 +112,7 @@ class FollowedView:
         the stream's state, `last` the last one that is known to be there."""
         if self.compiled is None or self.being_built(last):
             return False
-        wanted = (self.row.version, self.row.publication)
+        wanted = (self.row.version, self.row.publication, self.row.bounds)
         if self.serves is None or self.trouble is not None or self.serves.identity != wanted:
             return True
         until = epoch if self.suspended is None else min(epoch, self.suspended - 1)
@@ -236,6 +239,12 @@ class FollowedStream:
             doubles=handoff.doubles,
             lost=self._lost(served.position),
             since=view.since,
+            kept_from={
+                each.key: each.iso()
+                for each in served.bounds
+                if each.key in served.compiled.time_keys
+            }
+            or None,
         )
 
     def _lost(self, position: Position) -> list[list[int]]:

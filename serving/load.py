@@ -44,7 +44,7 @@ class Loaded:
         """To be used once: its rounds are read as they are asked for."""
         view = self.served.compiled
         batch = PartialFiles(self.engine, self.root, view, self.batch) if self.batch else None
-        return NewView(view, batch, self._rounds(view))
+        return NewView(view, batch, self._rounds(view), self.served.bounds)
 
     def _rounds(self, view: CompiledView) -> Iterator[dict[str, pa.Table]]:
         core, *wide = view.tables
@@ -82,6 +82,7 @@ def load(
         told.position,
         told.instant,
         _handoff(compiled, batch, runs),
+        told.row.bounds,
     )
     loading = replace(view, serves=served, stopped=None)
     epochs = []

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import duckdb
 import pyarrow as pa
 
+from schemas.bound import Bound
 from schemas.compile import CompiledView
 from schemas.errors import DamagedFile, SettingRefused, ViewFailed
 from schemas.ledger.history import EpochsRow
@@ -46,6 +47,7 @@ class NewView:
     view: CompiledView
     batch: PartialFiles | None = None
     rounds: Iterable[Mapping[str, pa.Table]] = ()  # partial rows after the batch, by table
+    bounds: tuple[Bound, ...] = ()  # from when on its groups are shown
 
 
 @dataclass(frozen=True)
@@ -116,7 +118,8 @@ class Tables:
         before = views.pop(new.view.name, None)
         if before is not None:
             before.drop(self._writer)
-        views[new.view.name] = served = ServedView(new.view, next(self._made), new.batch)
+        served = ServedView(new.view, next(self._made), new.batch, new.bounds)
+        views[new.view.name] = served
         served.create(self._writer)
         for partials in new.rounds:
             served.apply(self._writer, partials)

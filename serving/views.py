@@ -13,12 +13,13 @@ stay there until speed first touches their group: `_fetched` in the core says th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from string import Template
 
 import duckdb
 import pyarrow as pa
 
+from schemas.bound import Bound
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name, names
 from serving.batch import PartialFiles
@@ -53,8 +54,14 @@ class ServedView:
     `number` tells its tables from those that are served until they take their place.
     """
 
-    def __init__(self, view: CompiledView, number: int, batch: PartialFiles | None = None) -> None:
-        self.view = view
+    def __init__(
+        self,
+        view: CompiledView,
+        number: int,
+        batch: PartialFiles | None = None,
+        bounds: Sequence[Bound] = (),
+    ) -> None:
+        self.view, self._bounds = view, bounds
         self._batch = batch
         core, *wide = view.tables
         prefix = f"{view.name}.{view.version}.{number}"
@@ -88,7 +95,7 @@ class ServedView:
                 self._core.fill(connection, part)
         if not self.view.keys and not rows:
             self._core.apply(connection, None)
-        select = self.view.present(self._core.name)
+        select = self.view.present(self.view.within(self._core.name, self._bounds))
         connection.execute(_PRESENT.substitute(view=name(self.view.name), select=select))
 
     def apply(

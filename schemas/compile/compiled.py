@@ -6,7 +6,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from schemas.compile import cast, dedup, exact, fold, master, parse, partials, present, sql
+from schemas.bound import Bound
+from schemas.compile import cast, dedup, exact, fold, kept, master, parse, partials, present, sql
 from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialTable
 from schemas.language.reference import Reference
@@ -100,6 +101,16 @@ class CompiledView:
             finished = finish.select(wide[finish.table])
             joins.append(f"LEFT JOIN ({finished}) f{at} ON {' AND '.join(keys) or 'true'}")
         return f"SELECT {columns} FROM {core} c {' '.join(joins)}".rstrip()
+
+    @property
+    def time_keys(self) -> tuple[str, ...]:
+        """The group keys by which it can be said from when on groups are kept."""
+        return kept.time_keys(self.keys, self.columns)
+
+    def within(self, source: str, bounds: Sequence[Bound]) -> str:
+        """The rows of a relation of its partials, or of its own, whose groups are kept."""
+        where = kept.condition(self.keys, self.columns, bounds)
+        return f"(SELECT * FROM {source} WHERE {where})" if where else source
 
     def _core_values(self) -> list[str]:
         return [name for name, _, _ in self.tables[0].values]

@@ -19,6 +19,7 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, Select, func, insert, select, update
 
+from schemas.bound import Bound, latest
 from schemas.errors import (
     BuildNotReady,
     BuildUnknown,
@@ -34,7 +35,7 @@ from schemas.errors import (
     VersionSuspended,
     ViewUnknown,
 )
-from schemas.ledger import files, leases, retention, tables, versions
+from schemas.ledger import bounds, files, leases, retention, tables, versions
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.epochs import position_of
 from schemas.ledger.files import BATCH, FINISHED, MASTER, RUN, DataFile, data_file
@@ -64,6 +65,7 @@ class Build:
     files_hash: str | None
     message: str | None
     retained: int = 0  # the last epoch that the master did not have any more when it began
+    bound: Bound | None = None  # from when on it keeps groups; None: all that were kept before
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class BuildInputs:
     base_batch: tuple[DataFile, ...]  # the base's batch files, whatever is folded
     runs: tuple[DataFile, ...]  # of the version, of (base_cut, cut]
     runs_whole: bool  # they are of every epoch of it
+    bounds: tuple[Bound, ...]  # from when on its view keeps groups: neither side has others
     ranges: tuple[Range, ...]  # the offsets that (0, cut] covers, by partition
     position: Position  # after the cut
 
@@ -117,6 +120,7 @@ def begin(
     *,
     full: bool = False,
     until: int | None = None,
+    bound: Bound | None = None,
 ) -> Build:
     """Begin a build up to the newest sealed boundary (at most `until`); builds of the view that
     were not finished are given up.
@@ -152,6 +156,8 @@ def begin(
             "is_full": full,
             "token": lease.token,
             "retained": retention.boundary(connection, known.stream),
+            "bound_key": None if bound is None else bound.key,
+            "bound": None if bound is None else bound.value,
             "state": "building",
             "begun": now,
             "changed": now,
@@ -185,6 +191,8 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         whole = _data_files(connection, made.stream, MASTER, made.retained, made.cut)
         _without_hole(made, whole)
         retained = retention.bases(connection, made.stream, made.version)
+        own = () if made.bound is None else (made.bound,)
+        kept = latest((*bounds.of(connection, made.view), *own))
         later = tuple(each for each in whole if each.first > made.base_cut)
         batch: tuple[DataFile, ...] = ()
         if made.base is not None:
@@ -204,6 +212,7 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         base=retained if made.full or made.base is None else batch,
         whole_master=whole,
         retained=retained,
+        bounds=kept,
         base_batch=batch,
         runs=runs,
         runs_whole=_covers(carried, made.base_cut, made.cut),
@@ -300,6 +309,8 @@ def publish(
             told = version.suspended_message or ""
             raise VersionSuspended(found.view, found.version, version.suspended_epoch, told)
         _tell_since(connection, found, version.since_epoch)
+        if found.bound is not None:
+            bounds.move(connection, found.view, (found.bound,), now)
         kind = "repair" if found.state == "repair" else "build"
         connection.execute(
             insert(tables.publications).values(
@@ -582,6 +593,7 @@ def _of(row: Row[tuple[object, ...]]) -> Build:
         files_hash=row.files_hash,
         message=row.message,
         retained=row.retained or 0,
+        bound=None if row.bound_key is None else Bound(row.bound_key, row.bound),
     )
 
 

@@ -49,11 +49,15 @@ def _nothing(_: Connection) -> None:
 
 
 def _retention(connection: Connection) -> None:
-    """5: what retention removed, what versions lack because of it, what builds began with."""
+    """5: what retention removed, what versions lack because of it, what builds began with; from
+    when on views keep their groups."""
     tables.retentions.create(connection)
+    tables.view_bounds.create(connection)
     for table, column in (
         (tables.versions, tables.versions.c.since_epoch),
         (tables.builds, tables.builds.c.retained),
+        (tables.builds, tables.builds.c.bound_key),
+        (tables.builds, tables.builds.c.bound),
     ):
         there = {each["name"] for each in inspect(connection).get_columns(table.name)}
         if column.name in there:  # a step before made the whole table

@@ -17,9 +17,10 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, func, insert, literal, select, update
 
+from schemas.bound import Bound
 from schemas.errors import RetentionNotNext
 from schemas.failpoints import failpoint
-from schemas.ledger import files, leases, tables
+from schemas.ledger import bounds, files, leases, tables
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.files import BASE, BATCH, IDS, MASTER, REJECTS, DataFile, data_file
 from schemas.ledger.leases import Lease
@@ -46,6 +47,7 @@ class KeptVersion:
     cut: int
     base: tuple[DataFile, ...]  # of the epochs that are removed already; may be none
     batch: tuple[DataFile, ...]  # of the publication
+    bounds: tuple[Bound, ...]  # from when on its view keeps groups
 
 
 @dataclass(frozen=True)
@@ -78,6 +80,7 @@ class Remains:
     retained: int  # the last epoch that is not in the master any more; 0: it is whole
     base: tuple[DataFile, ...]  # the partials of those that it counts
     master: tuple[DataFile, ...]  # the files of the epochs after
+    bounds: tuple[Bound, ...]  # from when on its view keeps groups
 
 
 def lease_name(stream: str) -> str:
@@ -105,7 +108,7 @@ def retained_until(ledger: Ledger, stream: str) -> int:
         return boundary(connection, stream)
 
 
-def remains(ledger: Ledger, stream: str, version: str) -> Remains:
+def remains(ledger: Ledger, stream: str, view: str, version: str) -> Remains:
     """What a recount of a version reads of sealed epochs."""
     f = tables.files.c
     with ledger.read() as connection:
@@ -115,6 +118,7 @@ def remains(ledger: Ledger, stream: str, version: str) -> Remains:
             boundary(connection, stream),
             bases(connection, stream, version),
             tuple(data_file(row) for row in connection.execute(held)),
+            bounds.of(connection, view),
         )
 
 
@@ -315,7 +319,7 @@ def _versions(connection: Connection, stream: str) -> tuple[KeptVersion, ...]:
         tables.versions, (v.view == p.view) & (v.id == p.version)
     )
     query = query.where(p.id.in_(newest), v.retired_epoch.is_(None))
-    found = []
+    found, kept_from = [], bounds.recorded(connection)
     for row in connection.execute(query.order_by(p.view, p.id)).all():
         batch = select(tables.files).where(f.build == row.id, f.kind == BATCH).order_by(f.id)
         kept = KeptVersion(
@@ -326,6 +330,7 @@ def _versions(connection: Connection, stream: str) -> tuple[KeptVersion, ...]:
             cut=row.cut,
             base=bases(connection, row.stream, row.version),
             batch=tuple(data_file(each) for each in connection.execute(batch)),
+            bounds=kept_from.get(row.view, ()),
         )
         found.append(kept)
     return tuple(found)

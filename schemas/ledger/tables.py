@@ -409,6 +409,10 @@ builds = Table(
     Column("added_state", BigInteger, nullable=False),
     # The last epoch that retention had removed from the master when it began; NULL: none.
     Column("retained", BigInteger),
+    # The group key by which its view keeps groups; NULL: it keeps all of them.
+    Column("bound_key", Text),
+    # From when on.
+    Column("bound", Instant),
     ForeignKeyConstraint(["view", "version"], ["versions.view", "versions.id"]),
     Index("builds_of_view", "view", "state"),
     sqlite_autoincrement=True,
@@ -491,6 +495,22 @@ retentions = Table(
     Column("added_state", BigInteger, nullable=False),
     Index("retentions_of_stream", "stream", "state"),
     sqlite_autoincrement=True,
+)
+
+view_bounds = Table(
+    "view_bounds",
+    metadata,
+    # The view.
+    Column("view", Text, primary_key=True),
+    # The group key, a time, ...
+    Column("key", Text, primary_key=True),
+    # ... from which on its groups are kept. It only grows.
+    Column("bound", Instant, nullable=False),
+    # When it came to that.
+    Column("instant", Instant, nullable=False),
+    # The transaction that recorded it.
+    Column("added_state", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
 )
 
 moves = Table(

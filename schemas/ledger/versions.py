@@ -14,6 +14,7 @@ from datetime import datetime
 
 from sqlalchemy import Connection, Row, func, insert, select, update
 
+from schemas.bound import Bound
 from schemas.errors import (
     EpochsMoved,
     NameTaken,
@@ -22,7 +23,7 @@ from schemas.errors import (
     ViewMoved,
     ViewUnknown,
 )
-from schemas.ledger import files, tables
+from schemas.ledger import bounds, files, tables
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.instant import aware
 
@@ -74,6 +75,7 @@ class ViewRow:
     publication: int | None = None  # whose batch view is served; None while speed holds everything
     cut: int = 0  # batch owns the epochs up to it
     wanted: str | None = None  # the version that is built aside to take its place
+    bounds: tuple[Bound, ...] = ()  # from when on the view keeps its groups; none: all of them
 
     def being_built(self, epoch: int) -> bool:
         """Whether epochs up to the stream's `epoch` do not carry the version and no publication has
@@ -151,9 +153,11 @@ def served_views(connection: Connection, stream: str | None = None) -> list[View
         query = query.where(v.stream == stream)
     rows = connection.execute(query.order_by(v.view)).all()
     references = _references(connection)
+    kept = bounds.recorded(connection)
     return [
         replace(
             _view(row, references.get((row.view, row.id), ())),
+            bounds=kept.get(row.view, ()),
             publication=row.publication,
             cut=row.cut or 0,
             wanted=row.wanted,

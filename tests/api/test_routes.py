@@ -12,7 +12,8 @@ import pytest
 from tests.api.world import Served, ask, serving
 
 COVERAGE_KEYS = [
-    *("view", "version", "cut", "epoch", "position", "fresh_as_of", "degraded", "lost", "since")
+    *("view", "version", "cut", "epoch", "position", "fresh_as_of", "degraded", "lost"),
+    *("since", "kept_from"),
 ]
 
 

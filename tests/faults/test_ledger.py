@@ -303,7 +303,7 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
         for index in ("files_of_build", "files_removed"):
             old.execute(f"DROP INDEX {index}")
         added = [
-            *("retentions", "losses", "moves", "publications", "proofs"),
+            *("view_bounds", "retentions", "losses", "moves", "publications", "proofs"),
             *("builds", "seal_requests", "sealed"),
         ]
         for table in added:

@@ -64,7 +64,7 @@ def test_ages_of_streams(tmp_path: Path) -> None:
         timedelta(days=9),
     ]
     assert Ages(timedelta(hours=2)).span("x") == timedelta(hours=1)
-    assert [each.message for each in found.unknown(["flights"])] == [
+    assert [each.message for each in found.wrong(["flights"], {})] == [
         "retention.streams.hits must name a stream; known: flights"
     ]
     own = {"EVERVIEW_RETENTION_MASTER": "7d", "EVERVIEW_RETENTION_STREAMS_FLIGHTS": "1 day"}
@@ -130,7 +130,7 @@ def test_a_stream_that_is_not_there_is_a_problem_of_the_project(world: Sealed) -
 
 def test_without_an_age_nothing_goes(world: Sealed, capsys: pytest.CaptureFixture[str]) -> None:
     assert verb(world, "retain") == 0
-    assert "every stream is kept for ever" in capsys.readouterr().out
+    assert "everything is kept for ever" in capsys.readouterr().out
     kept_for(world, '[retention]\nmaster = "1d"\n[retention.streams]\nhits = ""\n')
     assert verb(world, "retain", "--json") == 0
     assert json.loads(capsys.readouterr().out) == []
