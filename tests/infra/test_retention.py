@@ -14,7 +14,7 @@ from batch import run as batch_run
 from infra import batching, cli, dags, jars, settings
 from infra.parts import streaming as streaming_part
 from schemas import project
-from schemas.ages import Ages
+from schemas.ages import Ages, KeptFor, keep_flags, parse_keep
 from schemas.errors import DefinitionError
 from schemas.ledger import retention, tables
 from schemas.ledger.files import BATCH
@@ -185,3 +185,60 @@ def test_a_publication_retains_where_it_is_due(
     said = capsys.readouterr().err
     assert "retention: stream hits: 150 events and 0 rejects of epochs up to 3" in said
     assert retention.retained_until(world.ledger, "hits") == 3
+
+
+# ---- views
+
+
+def test_ages_of_views(tmp_path: Path) -> None:
+    text = '[retention.views]\nby_day = "400d"\nHours = {keep = "12 hours", key = "hour"}\n'
+    (tmp_path / "everview.toml").write_text(text + 'old = ""\n')
+    found = settings.load(tmp_path, {"EVERVIEW_RETENTION_VIEWS_MORE": "2d"}).retention
+    kept = {
+        "by_day": KeptFor(timedelta(days=400)),
+        "hours": KeptFor(timedelta(hours=12), "hour"),
+        "more": KeptFor(timedelta(days=2)),
+    }
+    assert found.keep == kept
+    assert parse_keep(keep_flags(kept)[1::2]) == kept
+    assert batch_run.parse(["--state", "s", "v", *keep_flags(kept)]).settings.keep == kept
+    views = {"by_day": ("day",), "hours": ("day", "hour"), "old": ()}
+    assert [each.message for each in found.wrong([], views)] == [
+        "retention.views.more must name a view; known: by_day, hours, old"
+    ]
+    views = {"by_day": ("day", "hour"), "hours": ("day",), "old": (), "more": ()}
+    assert [each.message for each in found.wrong([], views)] == [
+        "retention.views.by_day cannot be kept: it must be said by which of day, hour, such as "
+        '{keep = "400d", key = "day"}',
+        "retention.views.Hours cannot be kept: its key must be one of day; got 'hour'",
+        "retention.views.more cannot be kept: it must show a group key of type DATE or TIMESTAMP; "
+        "it has none",
+    ]
+    (tmp_path / "everview.toml").write_text('[retention.views]\na = {keep = "1d"}\nb = 3\n')
+    with pytest.raises(DefinitionError) as caught:
+        settings.load(tmp_path, {})
+    assert [each.line for each in caught.value.problems] == [2, 3]
+    assert "{keep = " in caught.value.problems[0].message
+
+
+def test_retain_moves_the_bound_of_a_view(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hourly = "SELECT time_bucket(INTERVAL '1 hour', moment) AS hour, count(*) FROM hits GROUP BY 1"
+    world = Sealed(tmp_path, views={"hourly": hourly, "tally": VIEWS["tally"]})
+    kept_for(world, '[retention.views]\nhourly = "1d"\n')
+    world.epochs(events(40))
+    world.builder().all_steps("hourly", full=False, until=None)
+    assert verb(world, "retain", "--plan", "--json") == 0
+    assert list(json.loads(capsys.readouterr().out)[0]["kept_from"]) == ["hour"]
+    assert verb(world, "verify", "hourly", "--json") == 0
+    assert json.loads(capsys.readouterr().out)[0]["kept_from"] is None
+    assert verb(world, "retain") == 0
+    assert capsys.readouterr().out.startswith("view hourly: groups with hour from 20")
+    assert verb(world, "verify", "hourly", "--json") == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert (told["rows"], told["different"], list(told["kept_from"])) == (0, 0, ["hour"])
+    kept_for(world, '[retention.views]\ntally = "1d"\n')
+    assert verb(world, "retain") == 1
+    assert "view tally: NOT RETAINED" in capsys.readouterr().err
+    world.ledger.close()
