@@ -34,7 +34,7 @@ from schemas.compile import CompiledStream, CompiledView, PartialTable, sql
 from schemas.engine import Engine, hash_probe
 from schemas.errors import RetentionRefused, StaleToken
 from schemas.failpoints import failpoint
-from schemas.ledger import epochs, leases, retention, versions
+from schemas.ledger import leases, retention, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.files import BASE, DataFile, named
 from schemas.ledger.leases import Lease
@@ -158,8 +158,9 @@ class Retainer:
             evidence = _evidence(plan, found)
             self._must_equal(plan, lease, found, evidence)
             failpoint("retention.after_files")
-            ids_before, now = self._ids_before(plan.stream), self._now()
-            retention.commit(self._ledger, plan, lease.token, made, evidence, ids_before, now)
+            within = registered.plan(self._ledger, plan.stream).dedup_within
+            now = self._now()
+            retention.commit(self._ledger, plan, lease.token, made, evidence, within, now)
         failpoint("retention.after_commit")
         return sum(each.built for compared in found for each in compared)
 
@@ -204,12 +205,6 @@ class Retainer:
         age = self._settings.retain.of(stream)
         assert age is not None
         return age
-
-    def _ids_before(self, stream: str) -> datetime:
-        """Ids that were counted before it make no duplicate any more; instants never fall."""
-        last = epochs.progress(self._ledger, stream).instant
-        assert last is not None  # an epoch is sealed
-        return last - registered.plan(self._ledger, stream).dedup_within
 
     @property
     def _temp(self) -> Path:

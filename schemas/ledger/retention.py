@@ -171,11 +171,12 @@ def commit(
     token: int,
     made: Sequence[DataFile],
     evidence: Mapping[str, Any],
-    ids_before: datetime,
+    dedup_within: timedelta,
     now: datetime,
 ) -> None:
     """Name the bases and let the master go up to the plan's epoch, with its rejects, and with ids
-    that were counted before an instant.
+    that make no duplicate any more: those that were counted so long before the last sealed epoch.
+    Streaming looked since that was sealed which files of ids it needs, so it has none of these.
 
     Raises `StaleToken`, and `RetentionNotNext` where something needs those epochs by now or was
     not folded: a build, a version, a file.
@@ -190,8 +191,9 @@ def commit(
         files.add(connection, plan.stream, token, made)
         gone = select(f.id, f.accepted, f.rejected).where(own, f.until_epoch <= plan.epoch)
         rows = connection.execute(gone.where(f.kind.in_((MASTER, REJECTS)))).all()
+        last = connection.scalar(select(func.max(s.instant)).where(s.stream == plan.stream))
         known = select(func.max(s.until_epoch)).where(s.stream == plan.stream)
-        known = known.where(s.until_epoch <= plan.epoch, s.instant < ids_before)
+        known = known.where(s.until_epoch <= plan.epoch, s.instant < last - dedup_within)
         ids = select(f.id).where(own, f.kind == IDS, f.until_epoch <= (known.scalar_subquery()))
         files.remove(connection, [*(row.id for row in rows), *connection.scalars(ids)], now)
         values = {

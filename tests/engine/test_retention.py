@@ -239,6 +239,18 @@ def test_a_base_that_is_not_what_is_published_removes_nothing(small: Sealed) -> 
     assert on_disk(small, "base") == named(small, BASE)  # what was refused is gone
 
 
+def test_a_wrong_batch_view_is_told_from_its_base_and_repaired(small: Sealed) -> None:
+    retainer(small, 3).retain(small.name)
+    small.epochs(events(5))
+    alter(small, file_of(small, BATCH, small.folding.view("tally").version), "_count_0")
+    found = check(small, "tally")
+    assert found.comparison.different == 6
+    layers = {layer.words for each in found.layers.values() for layer in each}
+    assert layers == {"the batch view of epochs 1..4"}
+    assert build(small, "tally", full=True).proof.verdict == "repair"
+    assert check(small, "tally").comparison.different == 0
+
+
 def test_what_a_base_lacks_is_a_difference(small: Sealed) -> None:
     retainer(small, 3).retain(small.name)
     file = file_of(small, BASE, small.folding.view("tally").version)
