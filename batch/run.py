@@ -37,6 +37,7 @@ from schemas.errors import (
     LeaseHeld,
     NothingToBuild,
     RetentionNotNext,
+    VersionOfAnotherRelease,
 )
 from schemas.ledger import builds, versions
 from schemas.ledger.connect import Ledger, open_ledger
@@ -209,9 +210,9 @@ class _Run:
         """Retention of the master, where it is due. Its trouble leaves the publication as it is."""
         try:
             done = self._retainer.where_due(stream)
-        except (LeaseHeld, RetentionNotNext) as error:
-            sys.stderr.write(f"{error}\n")
-            return DONE  # the next publication tries again
+        except (LeaseHeld, RetentionNotNext, VersionOfAnotherRelease) as error:
+            sys.stderr.write(f"{RETENTION}{error}\n")
+            return DONE  # it passes, and the next publication tries again
         except EverviewError as error:
             sys.stderr.write(f"{NOT_RETAINED}{error}\n")
             return NO

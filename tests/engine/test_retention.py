@@ -29,7 +29,7 @@ from schemas.errors import (
     SealingNotNext,
     StaleToken,
 )
-from schemas.ledger import builds, files, leases, retention, sealing, tables, versions
+from schemas.ledger import builds, copies, files, leases, retention, sealing, tables, versions
 from schemas.ledger.files import BASE, BATCH, IDS, MASTER, REJECTS
 from schemas.ledger.leases import Holder
 from tests.api.world import START, STREAM, Served
@@ -347,6 +347,8 @@ def test_what_may_be_read_still_stays_on_the_disk(small: Sealed) -> None:
     small.epochs(events(5))
     retainer(small, 3).retain(small.name)
     assert before < on_disk(small, "master") == named(small, MASTER)
+    needed = {each.path for each in copies.needed_files(small.ledger)[0]}  # by a backup
+    assert named(small, BASE) < needed
     gone = {each for each in before if "/1-3-" in each}
     assert set(files.removable(small.ledger, small.name, LATER)) & before == set()
     later = LATER + timedelta(minutes=2)

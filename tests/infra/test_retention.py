@@ -181,6 +181,17 @@ def test_a_publication_retains_where_it_is_due(
         early = datetime(2025, 1, 1, tzinfo=UTC)
         first = update(tables.sealed).where(s.from_epoch == 1)
         connection.execute(first.values(from_instant=early))
+    batch = file_of(world, BATCH, world.folding.view("tally").version)
+    whole = world.root.get(batch.file)
+    is_batch = tables.files.c.path == batch.file.path
+    before = {"sha256": batch.file.sha256, "bytes": batch.file.bytes}
+    alter(world, batch, "_count_0")
+    assert batch_run.main([*again, "7776000"]) == 1  # loud, and published all the same
+    assert "NOT RETAINED: base of stream 'hits'" in capsys.readouterr().err
+    assert retention.retained_until(world.ledger, "hits") == 0
+    with world.ledger.write() as connection:
+        connection.execute(update(tables.files).where(is_batch).values(before))
+    world.root.local(batch.file.path).write_bytes(whole)
     assert batch_run.main([*again, "7776000"]) == 0
     said = capsys.readouterr().err
     assert "retention: stream hits: 150 events and 0 rejects of epochs up to 3" in said
