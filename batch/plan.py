@@ -69,6 +69,7 @@ def job(
         memory=settings.memory,
         piece_rows=settings.piece_rows,
         probe=hash_probe(),
+        declared=inputs.declared,
     )
 
 

@@ -19,8 +19,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from batch import compare, recount, stages
+from batch import compare, reading, recount, stages
 from batch.compare import Comparison, Difference
+from batch.reading import Rows
 from batch.stages import CORE
 from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
 from schemas.engine import Engine
@@ -51,6 +52,8 @@ class Proof:
         second = f"{_many(answer['built'], 'row')} against the view's own SELECT over "
         second += f"{master['rows_read']:,} of {master['rows']:,} events"
         last = f"; {told['different']:,} differ" if told["different"] else ""
+        if told["left_out"]:
+            second += f", {told['left_out']:,} of which do not fit its declaration"
         return f"{self.verdict}: {first}; {second}{last}"
 
 
@@ -105,6 +108,7 @@ class _Work:
         self.engine, self.root, self.stream, self.view = engine, root, stream, view
         self.build, self.inputs, self.files = build, inputs, files
         self.total = sum(each.rows for each in inputs.whole_master)
+        self.left_out = 0  # accepted events that do not fit the version, of those that were read
         self.checked: dict[str, Path] = {}  # files whose sha256 was looked at
         self.built = {table.name: self._built(table) for table in view.tables}
 
@@ -145,6 +149,7 @@ class _Work:
                 "rows_read": rows_read,
                 "share": rows_read / self.total if self.total else 1.0,
             },
+            "left_out": self.left_out,
             "not_compared": compare.not_compared(self.view),
             "different": sum(each.different for each in (*found, answer, finished)),
             "differences": [each.json() for each in told],
@@ -215,8 +220,9 @@ class _Work:
         last: int,
         name: str = compare.ROWS,
     ) -> Comparison:
-        source = recount.master(self.engine, self.stream, self._paths(master))
-        recount.count(self.engine, self.stream, self.view, source, first, last)
+        listed = self._master(master)
+        recount.count(self.engine, self.view, listed, first, last)
+        self.left_out = reading.left_out(self.engine, self.view, listed, first, last)
         exact = self._kept(EXACT, self.view.exact)
         ours = self._kept("$presented", presented)
         return compare.rows(self.engine, self.view, ours, exact, name)
@@ -241,8 +247,8 @@ class _Work:
 
     def _recounted(self, answer: Comparison) -> list[Comparison]:
         """The build with the whole master folded anew; `answer` is that with V's own SELECT."""
-        source = recount.master(self.engine, self.stream, self._paths(self.inputs.whole_master))
-        self.engine.count_from(self.stream.counted(source, 1, self.build.cut))
+        listed = self._master(self.inputs.whole_master)
+        self.engine.count_from(reading.counted(self.view, listed, 1, self.build.cut))
         found = []
         for table in self.view.tables:
             anew = self._kept(f"$anew_{table.name}", stages.partials(table, f"({table.fold})"))
@@ -268,8 +274,13 @@ class _Work:
         batch = [each for each in files if each.kind == BATCH]
         runs = [each for each in files if each.kind != BATCH]
         sources = [self.engine.files(self._paths(listed)) for listed in (batch, runs) if listed]
-        sources = sources or [recount.empty(stages.columns(table))]
+        sources = sources or [reading.empty(stages.columns(table))]
         return " UNION ALL ".join(stages.partials(table, source) for source in sources)
+
+    def _master(self, files: Sequence[DataFile]) -> list[Rows]:
+        """The rows of master files, by the declaration that accepted them."""
+        paths = zip(files, self._paths(files), strict=True)
+        return list(reading.rows(self.engine, self.inputs.declared, paths))
 
     def _paths(self, files: Iterable[DataFile]) -> list[Path]:
         """Where files lie, each of them checked once."""

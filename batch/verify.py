@@ -3,21 +3,23 @@ counted events of the master up to it, sealed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import pyarrow as pa
 
-from batch import compare, recount, stages, standing, tracing
+from batch import compare, reading, recount, stages, standing, tracing
 from batch.compare import Comparison, Difference
 from batch.compiled import Compiled
+from batch.reading import Rows
 from batch.tracing import Group, Layer
-from schemas.compile import CompiledStream, sql
+from schemas.compile import sql
 from schemas.engine import Engine
 from schemas.ledger import sealing, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import StreamContents, contents
+from schemas.ledger.declared import declared as declared_epochs
 from schemas.ledger.files import MASTER
 from schemas.storage import DataRoot
 
@@ -88,7 +90,7 @@ def verify(
     stream_name = next(each for each in versions.views(ledger) if each.name == view).stream
     there = contents(ledger, stream_name)
     row = there.views[view].row
-    stream, compiled = definitions.of(view, row.version if served is None else served.version)
+    _, compiled = definitions.of(view, row.version if served is None else served.version)
     with stages.working(memory, threads) as engine:
         stages.load_references(engine, root, compiled.references)
         if served is None:
@@ -105,18 +107,16 @@ def verify(
         say("reading what is served" if served else "merging what the files hold")
         engine.execute(f"CREATE TEMP TABLE {ours} AS {select}")
         say("checking the files of the master")
-        master = _master(engine, ledger, root, stream, there, epoch)
+        master = list(_master(engine, ledger, root, there, epoch))
         say(f"recounting the events of epochs 1..{epoch}")
-        recount.count(engine, stream, compiled, master, 1, epoch)
+        recount.count(engine, compiled, master, 1, epoch)
         engine.execute(f"CREATE TEMP TABLE {exact} AS {compiled.exact}")
         say("comparing")
         comparison = compare.rows(engine, compiled, ours, exact)
         layers: Mapping[Group, tuple[Layer, ...]] = {}
         if comparison.differences:
             say("looking for the files that are wrong")
-            layers = tracing.trace(
-                engine, root, stream, compiled, there, master, comparison.differences
-            )
+            layers = tracing.trace(engine, root, compiled, there, master, comparison.differences)
     not_compared = tuple(compare.not_compared(compiled))
     return Verified(view, epoch, cut, comparison, not_compared, layers)
 
@@ -128,15 +128,10 @@ def is_being_built(ledger: Ledger, view: str) -> bool:
 
 
 def _master(
-    engine: Engine,
-    ledger: Ledger,
-    root: DataRoot,
-    stream: CompiledStream,
-    there: StreamContents,
-    epoch: int,
-) -> str:
-    """The master's rows up to an epoch, as a relation. Epochs that were sealed meanwhile are read
-    from where they were."""
+    engine: Engine, ledger: Ledger, root: DataRoot, there: StreamContents, epoch: int
+) -> Iterator[Rows]:
+    """The master's rows up to an epoch. Epochs that were sealed meanwhile are read from where they
+    were."""
     sealed = min(there.sealed, epoch)
     files = [
         each
@@ -144,12 +139,12 @@ def _master(
         for each in one.files
         if each.kind == MASTER and each.first <= sealed
     ]
-    paths = [root.check(each.file) for each in files]
-    selects = [f"FROM {recount.master(engine, stream, paths)} WHERE _epoch <= {sealed}"]
-    late = standing.unsealed(engine, root, _up_to(there, epoch))
-    selects += [f"FROM {late}"] if late else []
-    return f"({' UNION ALL BY NAME '.join(selects)})"
-
-
-def _up_to(there: StreamContents, epoch: int) -> Sequence[Any]:
-    return [each for each in there.epochs if each.epoch <= epoch]
+    declared = declared_epochs(ledger, there.stream)
+    for each in reading.rows(engine, declared, [(each, root.check(each.file)) for each in files]):
+        yield Rows(f"(FROM {each.source} WHERE _epoch <= {sealed})", each.stream_version)
+    late = [each for each in there.epochs if each.epoch <= epoch]
+    for version in dict.fromkeys(each.stream_version for each in late):
+        accepted = [each for each in late if each.stream_version == version]
+        name = standing.unsealed(engine, root, accepted, version)
+        if name is not None:
+            yield Rows(name, version)

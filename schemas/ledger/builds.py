@@ -35,6 +35,7 @@ from schemas.errors import (
 )
 from schemas.ledger import files, leases, tables, versions
 from schemas.ledger.connect import Ledger, number
+from schemas.ledger.declared import Declared, declared_in
 from schemas.ledger.epochs import position_of
 from schemas.ledger.files import BATCH, FINISHED, MASTER, RUN, DataFile, data_file
 from schemas.ledger.leases import Holder, Lease
@@ -76,6 +77,7 @@ class BuildInputs:
     runs_whole: bool  # they are of every epoch of it
     ranges: tuple[Range, ...]  # the offsets that (0, cut] covers, by partition
     position: Position  # after the cut
+    declared: tuple[Declared, ...] = ()  # which version of the stream accepted which epochs
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
             batch = tuple(data_file(row) for row in rows)
         ranges = select(tables.sealed).where(s.stream == made.stream, s.until_epoch <= made.cut)
         sealed = connection.execute(ranges.order_by(s.until_epoch)).all()
+        accepted_by = declared_in(connection, made.stream)
         runs = tuple(
             each
             for each in _data_files(connection, made.stream, RUN, made.base_cut, made.cut)
@@ -201,6 +204,7 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         runs_whole=_covers(carried, made.base_cut, made.cut),
         ranges=tuple(covered(sealed).values()),
         position=position_of(sealed[-1]),
+        declared=accepted_by,
     )
 
 

@@ -303,12 +303,13 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
         for index in ("files_of_build", "files_removed"):
             old.execute(f"DROP INDEX {index}")
         added = ("losses", "moves", "publications", "proofs", "builds", "seal_requests", "sealed")
-        for table in added:
+        for table in (*added, "replay_epochs", "replays"):
             old.execute(f"DROP TABLE {table}")
         for table, column in (
             *(("files", name) for name in ("removed", "version", "partials", "build")),
             *(("views", name) for name in ("wanted", "publication")),
             ("streams", "stopped"),
+            ("versions", "stream_version"),
         ):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         old.execute("DELETE FROM migrations WHERE number > 1")

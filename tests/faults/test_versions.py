@@ -46,7 +46,7 @@ def test_registration_is_given_back(ledger: Ledger) -> None:
     versions.register(ledger, [trains], [view, other], NOW + TTL)
 
     assert rows(ledger) == once
-    assert versions.views(ledger, "trains") == [other]
+    assert versions.views(ledger, "trains") == [replace(other, stream_version="s2")]
     assert versions.views(ledger) == [view, other, *VIEWS]
     streams = [replace(STREAM, topic="flights-topic"), trains]
     assert versions.streams(ledger) == streams
