@@ -225,7 +225,7 @@ class Live:
 
 
 if __name__ == "__main__":
-    live = Live(Path(sys.argv[1]))
+    live = Live(Path(sys.argv[1]), replay_rows=2)
     (live.name,) = {row.stream for row in views(live.ledger)}
     live.start()
     while live.replay_part():

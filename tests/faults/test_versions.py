@@ -47,9 +47,16 @@ def test_registration_is_given_back(ledger: Ledger) -> None:
 
     assert rows(ledger) == once
     assert versions.views(ledger, "trains") == [replace(other, stream_version="s2")]
-    assert versions.views(ledger) == [view, other, *VIEWS]
+    flights = [replace(each, stream_version=STREAM.version) for each in VIEWS]
+    assert versions.views(ledger) == [
+        replace(view, stream_version=STREAM.version),
+        replace(other, stream_version="s2"),
+        *flights,
+    ]
     streams = [replace(STREAM, topic="flights-topic"), trains]
-    assert versions.streams(ledger) == streams
+    assert versions.streams(ledger) == [
+        replace(each, declared=((each.version, each.definition),)) for each in streams
+    ]
     assert airlines.file == "references/" + "a" * 64
 
 
