@@ -7,12 +7,13 @@ bears no mark of its own, and no file is ever changed.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.engine import HEADERS
-from schemas.ledger.rejects import Sources
+from schemas.engine import HEADERS, Engine
+from schemas.ledger.rejects import EVERY, Sources
 from schemas.ledger.replays import Place
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
@@ -35,13 +36,21 @@ def of_epoch(rejects: pa.Table, epoch: int) -> pa.Table:
     return with_headers(rejects).add_column(0, pa.field(EPOCH, pa.int64()), numbers)
 
 
-def after(root: DataRoot, sources: Sources, place: Place, until: int) -> Iterator[pa.Table]:
-    """Rejects behind a place, of epochs up to `until`, in order."""
+def after(
+    root: DataRoot,
+    sources: Sources,
+    place: Place,
+    until: int,
+    columns: list[str] | None = None,
+) -> Iterator[pa.Table]:
+    """Rejects behind a place, of epochs up to `until`, in order; of sealed files these columns
+    alone, if any are named."""
     for each in sources.sealed:
         if each.last >= place.epoch and each.first <= until:
             with pq.ParquetFile(root.check(each.file)) as file:
                 for group in range(file.num_row_groups):
-                    yield _behind(with_headers(file.read_row_group(group)), place, until)
+                    read = file.read_row_group(group, columns=columns)
+                    yield _behind(read if columns else with_headers(read), place, until)
     for epoch in sources.epochs:
         if place.epoch <= epoch.epoch <= until:
             segments = [each for each in epoch.segments if each.rejected]
@@ -54,6 +63,43 @@ def after(root: DataRoot, sources: Sources, place: Place, until: int) -> Iterato
                     [(each, "ascending") for each in IDENTITY]
                 )
                 yield _behind(ordered, place, until)
+
+
+@dataclass(frozen=True)
+class Count:
+    """Rejects of one reason and column."""
+
+    reason: str
+    column: str | None
+    open: int
+    replayed: int  # re-admitted since
+    first: int  # the epoch of the first one
+    last: int
+
+
+def counts(engine: Engine, root: DataRoot, sources: Sources) -> list[Count]:
+    """All rejects by reason and column, the most first. Takes of memory what the engine may."""
+    engine.execute(
+        "CREATE OR REPLACE TEMP TABLE rejected "
+        "(_epoch BIGINT, _partition INTEGER, _offset BIGINT, _reason VARCHAR, _column VARCHAR)"
+    )
+    engine.execute(
+        "CREATE OR REPLACE TEMP TABLE taken (_epoch BIGINT, _partition INTEGER, _offset BIGINT)"
+    )
+    named = [*IDENTITY, "_reason", "_column"]
+    for table in after(root, sources, Place(), EVERY, named):
+        engine.register("part", table.select(named))
+        engine.execute("INSERT INTO rejected BY NAME FROM part")
+    for table in taken(root, sources):
+        engine.register("part", table)
+        engine.execute("INSERT INTO taken BY NAME FROM part")
+    found = engine.con.execute(
+        "SELECT _reason, _column, count(*) - count(taken._epoch), count(taken._epoch), "
+        "min(rejected._epoch), max(rejected._epoch) "
+        "FROM rejected LEFT JOIN taken USING (_partition, _offset) "
+        "GROUP BY ALL ORDER BY 3 DESC, 4 DESC, 1, 2"
+    )
+    return [Count(*row) for row in found.fetchall()]
 
 
 def newest(root: DataRoot, sources: Sources, rows: int) -> pa.Table | None:

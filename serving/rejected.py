@@ -79,8 +79,9 @@ def of_files(root: DataRoot, stream: str, sources: Sources, until: int) -> pa.Ta
     shown = _newest(_shown(stream, found.filter(pa.array(found["_epoch"].to_numpy() <= until))))
     if not shown.num_rows:
         return shown
-    first = Place(*(shown[name][0].as_py() for name in ("epoch", "partition", "offset")))
-    taken = rejects.places(rejects.taken(root, sealed, first))
+    epoch, partition, offset = (shown[name][0].as_py() for name in ("epoch", "partition", "offset"))
+    before = Place(epoch, partition, offset - 1)
+    taken = rejects.places(rejects.taken(root, sealed, before))
     return marked(shown, {place: epoch for place, epoch in taken.items() if epoch <= until})
 
 
