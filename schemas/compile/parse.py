@@ -80,8 +80,9 @@ def _json(stream: Stream, carried: Sequence[Column], records: str) -> list[str]:
         for at in range(len(carried))
     ]
     return [
-        # what is no JSON has no keys, what is no object neither has nor begins with a brace
-        "SELECT *, TRY(json_keys(_text)) AS _keys",
+        # what is no JSON has no keys, what is no object neither has nor begins with a brace; to ask
+        # first costs less than what TRY catches, of which a flood of bad events is full
+        "SELECT *, TRY(json_keys(CASE WHEN json_valid(_text) THEN _text END)) AS _keys",
         "SELECT *, CASE WHEN _keys IS NOT NULL "
         r"AND starts_with(ltrim(_text, ' ' || chr(9) || chr(10) || chr(13)), '{') "
         f"THEN _text END AS _document, {_repeated(records)} AS _repeated",

@@ -86,7 +86,8 @@ WHEN _keys IS NOT NULL AND starts_with(ltrim(_text, ' ' || chr(9) || chr(10) || 
 WHEN _keys IN (SELECT _seen
 FROM (SELECT DISTINCT TRY(json_keys(TRY(decode(_value)))) AS _seen
 FROM (SELECT _value FROM records LIMIT 500)) WHERE len(_seen) = list_unique(_seen)) THEN false ELSE len(_keys) <> list_unique(_keys) END AS _repeated
-FROM (SELECT *, TRY(json_keys(_text)) AS _keys
+FROM (SELECT *, TRY(json_keys(CASE
+WHEN json_valid(_text) THEN _text END)) AS _keys
 FROM (SELECT *, TRY(decode(_value)) AS _text FROM records)))))))))))
 
 -- dedup 0
