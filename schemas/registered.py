@@ -86,7 +86,9 @@ def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
     for view in views:
         if view.suspended_epoch is None:
             try:
-                folded.append(_view(row, view))
+                found = _view(row, view)
+                # what is read as it is typed need not carry how it would be read anew
+                folded.append(replace(found, reread="") if row.version in found.typed else found)
             except (VersionOfAnotherRelease, DefinitionError) as error:
                 lost.append((view.version, str(error)))
     return StreamPlan(

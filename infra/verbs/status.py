@@ -135,6 +135,7 @@ def _view(view: ViewRow, epoch: int) -> dict[str, Any]:
         "publication": view.publication,
         "being_built": view.wanted or (view.version if view.being_built(epoch) else None),
         "suspended": view.suspended_message,
+        "suspended_epoch": view.suspended_epoch,
     }
 
 
@@ -180,5 +181,5 @@ def _words(view: dict[str, Any]) -> str:
     if view["being_built"]:
         words += f"; version {view['being_built']} is being built"
     if view["suspended"]:
-        words += f"; suspended: {view['suspended']}"
+        words += f"; suspended at epoch {view['suspended_epoch']}: {view['suspended']}"
     return words

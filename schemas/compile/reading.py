@@ -16,8 +16,6 @@ from schemas.language.scope import RECORD_COLUMNS
 from schemas.language.stream import Stream
 from schemas.language.table import Column, Columns
 
-MEANING = 1
-
 ACCEPTED = "$accepted"  # rows of the master, by the columns of parse.RECORD
 Facts = tuple[object, ...]
 

@@ -7,10 +7,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import uuid
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -24,7 +27,7 @@ from schemas.ledger.sealing import sealed_ranges
 from schemas.parquet import Description
 from schemas.position import Range
 from streaming.sealing import MergedRun, MergeTask
-from tests.engine.live import START, Live
+from tests.engine.live import START, Frame, Live, Row
 from tests.engine.test_declarations import (
     BY_KEY,
     COUNT,
@@ -230,6 +233,41 @@ def test_rejects_of_epochs_after_the_request_are_left_to_the_next_one(live: Live
         pass
     assert rejects.replay(live.ledger, asked.id).considered == 7
     assert live.replay().considered == 8
+
+
+@dataclass
+class Slow(Frame):
+    """Its job waits until it is let go."""
+
+    working: threading.Event = field(default_factory=threading.Event)
+    go: threading.Event = field(default_factory=threading.Event)
+
+    def collect(self) -> list[Row]:
+        self.working.set()
+        assert self.go.wait(60)
+        return super().collect()
+
+
+def test_a_replay_and_a_micro_batch_wait_for_each_other(live: Live) -> None:
+    reject_some(live)
+    live.declare(WIDE, BY_KEY, COUNT)
+    rejects.ask(live.ledger, "hits", live.clock)
+    slow = Slow(pa.record_batch({"id": pa.array([0])}))
+    replay = threading.Thread(target=live.writer.replay, args=(lambda: slow,))
+    batch = threading.Thread(target=live.epoch, args=sent([hit(30, n=1)]))
+    replay.start()
+    assert slow.working.wait(60)
+    batch.start()
+    batch.join(0.3)
+    assert batch.is_alive()
+    assert live.writer.progress.epoch == 2
+    slow.go.set()
+    for each in (replay, batch):
+        each.join(60)
+    assert [(each.epoch, bool(each.ranges)) for each in live.epochs()[2:]] == [
+        (3, False),
+        (4, True),
+    ]
 
 
 KILLED = -signal.SIGKILL
