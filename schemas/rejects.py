@@ -13,7 +13,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.engine import HEADERS, Engine
-from schemas.ledger.rejects import EVERY, Sources
+from schemas.ledger.contents import EVERY
+from schemas.ledger.rejects import Sources
 from schemas.ledger.replays import Place
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot

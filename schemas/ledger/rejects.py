@@ -9,13 +9,12 @@ from sqlalchemy import insert, select, update
 
 from schemas.ledger import leases, replays, tables, versions
 from schemas.ledger.connect import Ledger
+from schemas.ledger.contents import EVERY
 from schemas.ledger.epochs import CommittedEpoch, committed_after, lease_name
 from schemas.ledger.files import MASTER, REJECTS, DataFile, data_file
 from schemas.ledger.instant import aware
 from schemas.ledger.replays import Place, Replay, ReplayPart
 from schemas.ledger.sealing import last_sealed
-
-EVERY = 2**31  # more epochs than are ever unsealed
 
 
 @dataclass(frozen=True)

@@ -242,7 +242,7 @@ EVENTS = st.lists(
 )
 
 
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(first=st.lists(EVENTS, min_size=1, max_size=3), then=st.lists(EVENTS, max_size=3))
 def test_the_law_over_a_change_of_declaration(
     tmp_path_factory: pytest.TempPathFactory, first: list[list[Event]], then: list[list[Event]]

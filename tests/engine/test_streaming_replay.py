@@ -67,7 +67,7 @@ def test_a_replay_through_a_kill_and_twice(
 
     assert Counter(row["id"] for row in stack.rows("clicks")) == Counter(range(50))
     assert stack.answer("clicks", "pages") == [{"page": "p", "clicks": 50}]
-    assert cli.main(["rejects", "clicks", "--json", *state]) == 0
+    assert cli.main(["rejects", "clicks", "--json", "--limit", "99", *state]) == 0
     found = json.loads(capsys.readouterr().out)
     assert (found["open"], found["replayed"]) == (2, 30)
     (odd,) = (each for each in found["rejects"] if each["value"] == "odd")
