@@ -7,7 +7,6 @@ plan file (ends) + position in memory (begins) -> ranges
 
 from __future__ import annotations
 
-import dataclasses
 import logging
 import threading
 import time
@@ -128,7 +127,7 @@ class EpochWriter:
             try:
                 if self.stopping.is_set():
                     raise Leaving
-                if self.commits == self._enough:
+                if self._enough is not None and self.commits >= self._enough:
                     raise Enough
                 self._micro_batch(frame, batch)
             except BaseException as error:
@@ -184,14 +183,12 @@ class EpochWriter:
 
     def _planned(self, work: Callable[[StreamPlan], Done]) -> Done:
         """Work by what is registered; anew where that changed meanwhile."""
-        for attempt in range(1, self.settings.plan_attempts + 1):
+        for _ in range(1, self.settings.plan_attempts):
             try:
                 return work(self.plan)
             except VersionsDiffer as error:
-                if attempt == self.settings.plan_attempts:
-                    raise
                 log.info("stream %s: %s", self.stream, error)
-        raise AssertionError  # the last attempt gave something or raised
+        return work(self.plan)
 
     def _replay(self, frame: DataFrame, asked: Replay) -> None:
         begun = time.monotonic()
@@ -212,10 +209,8 @@ class EpochWriter:
     ) -> tuple[EpochCommit | None, ReplayPart]:
         """One part of a replay: an epoch of its own, if anything of it is accepted now."""
         settings = self.settings
-        common = self._task(plan, ())
-        fields = {each.name: getattr(common, each.name) for each in dataclasses.fields(common)}
         task = ReplayTask(
-            **fields,
+            **vars(self._task(plan, ())),
             sources=rejects.sources(self.ledger, self.stream),
             after=asked.cursor,
             until=asked.until,

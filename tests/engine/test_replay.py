@@ -26,6 +26,7 @@ from schemas.ledger.replays import Place, ReplayPart
 from schemas.ledger.sealing import sealed_ranges
 from schemas.parquet import Description
 from schemas.position import Range
+from streaming.epoch import Enough
 from streaming.sealing import MergedRun, MergeTask
 from tests.engine.live import START, Frame, Live, Row
 from tests.engine.test_declarations import (
@@ -268,6 +269,20 @@ def test_a_replay_and_a_micro_batch_wait_for_each_other(live: Live) -> None:
         (3, False),
         (4, True),
     ]
+
+
+def test_a_query_of_reduced_size_ends_though_replays_came_between(state: Path) -> None:
+    live = Live(state, replay_rows=2)
+    live.declare(NARROW, BY_KEY, COUNT)
+    live.start()
+    reject_some(live)
+    live.declare(WIDE, BY_KEY, COUNT)
+    live.writer.begin(state / "checkpoint", live.writer.progress, "id-1", {0: 0, 1: 0}, enough=1)
+    assert live.replay().accepted == 5
+    assert live.writer.commits > 1
+    with pytest.raises(Enough):
+        live.epoch(*sent([hit(30, n=1)]))
+    live.ledger.close()
 
 
 KILLED = -signal.SIGKILL
