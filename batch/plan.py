@@ -72,6 +72,7 @@ def job(
         piece_rows=settings.piece_rows,
         probe=hash_probe(),
         bounds=inputs.bounds,
+        declared=inputs.declared,
     )
 
 

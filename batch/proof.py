@@ -25,8 +25,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from batch import compare, recount, stages, standing
+from batch import compare, reading, recount, stages, standing
 from batch.compare import Comparison, Difference
+from batch.reading import Rows
 from batch.stages import CORE
 from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
 from schemas.engine import Engine
@@ -59,6 +60,8 @@ class Proof:
         if told["retention"] is not None:
             second += f", {_many(told['retention']['on_base'], 'group')} on the base"
         last = f"; {told['different']:,} differ" if told["different"] else ""
+        if told["left_out"]:
+            second += f", {told['left_out']:,} of which do not fit its declaration"
         return f"{self.verdict}: {first}; {second}{last}"
 
 
@@ -113,6 +116,7 @@ class _Work:
         self.engine, self.root, self.stream, self.view = engine, root, stream, view
         self.build, self.inputs, self.files = build, inputs, files
         self.total = sum(each.rows for each in inputs.whole_master)
+        self.left_out = 0  # accepted events that do not fit the version, of those that were read
         self.checked: dict[str, Path] = {}  # files whose sha256 was looked at
         self.folded: dict[str, str] = {}  # by table, once they are needed
         self.built = {table.name: self._built(table) for table in view.tables}
@@ -156,6 +160,7 @@ class _Work:
                 "share": rows_read / self.total if self.total else 1.0,
             },
             "retention": self._retention(on_base),
+            "left_out": self.left_out,
             "not_compared": compare.not_compared(self.view),
             "different": sum(each.different for each in (*found, answer, finished, *on_base)),
             "differences": [each.json() for each in told],
@@ -235,8 +240,9 @@ class _Work:
         last: int,
         name: str = compare.ROWS,
     ) -> Comparison:
-        source = recount.master(self.engine, self.stream, self._paths(master))
-        recount.count(self.engine, self.stream, self.view, source, first, last)
+        listed = self._master(master)
+        recount.count(self.engine, self.view, listed, first, last)
+        self.left_out = reading.left_out(self.engine, self.view, listed, first, last)
         exact = self._kept(EXACT, self._within(self.view.exact))
         ours = self._kept("$presented", self._within(presented))
         return compare.rows(self.engine, self.view, ours, exact, name)
@@ -280,8 +286,8 @@ class _Work:
     def _folded(self, table: PartialTable) -> str:
         """The partials of the whole master, as far as it is there; folded once."""
         if table.name not in self.folded:
-            source = recount.master(self.engine, self.stream, self._paths(self.inputs.whole_master))
-            self.engine.count_from(self.stream.counted(source, 1, self.build.cut))
+            listed = self._master(self.inputs.whole_master)
+            self.engine.count_from(reading.counted(self.view, listed, 1, self.build.cut))
             folded = stages.partials(table, f"({table.fold})")
             self.folded[table.name] = self._kept(f"$folded_{table.name}", folded)
         return self.folded[table.name]
@@ -325,8 +331,13 @@ class _Work:
         batch = [each for each in files if each.kind == BATCH]
         runs = [each for each in files if each.kind != BATCH]
         sources = [self.engine.files(self._paths(listed)) for listed in (batch, runs) if listed]
-        sources = sources or [recount.empty(stages.columns(table))]
+        sources = sources or [reading.empty(stages.columns(table))]
         return " UNION ALL ".join(stages.partials(table, source) for source in sources)
+
+    def _master(self, files: Sequence[DataFile]) -> list[Rows]:
+        """The rows of master files, by the declaration that accepted them."""
+        paths = zip(files, self._paths(files), strict=True)
+        return list(reading.rows(self.engine, self.inputs.declared, paths))
 
     def _paths(self, files: Iterable[DataFile]) -> list[Path]:
         """Where files lie, each of them checked once."""

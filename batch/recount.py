@@ -8,36 +8,22 @@ place.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
-from schemas.compile import CompiledStream, CompiledView, sql
+from batch import reading
+from batch.reading import Rows
+from schemas.compile import CompiledView, sql
 from schemas.engine import Engine
-from schemas.language.scope import RECORD_COLUMNS
-
-
-def master(engine: Engine, stream: CompiledStream, paths: Sequence[Path]) -> str:
-    """The relation of these master files' rows, which may be none."""
-    if paths:
-        return engine.files(paths)
-    declared = [("_epoch", "BIGINT"), *RECORD_COLUMNS, ("_value", "BLOB"), *stream.columns]
-    return empty([*declared, ("_duplicate", "BOOLEAN")])
 
 
 def count(
-    engine: Engine, stream: CompiledStream, view: CompiledView, source: str, first: int, last: int
+    engine: Engine, view: CompiledView, listed: Sequence[Rows], first: int, last: int
 ) -> None:
-    """Let the names in the view's text mean its references and the counted events of the epochs
-    `first` to `last` of `source`, rows of the master. References must be loaded."""
-    counted = stream.counted(source, first, last)
+    """Let the names in the view's text mean its references and the events of the epochs `first` to
+    `last` that count for it. References must be loaded."""
+    counted = reading.counted(view, listed, first, last)
     engine.execute(f"CREATE OR REPLACE TEMP VIEW {sql.name(view.stream)} AS {counted}")
     for reference in view.references:
         engine.execute(
             f"CREATE OR REPLACE TEMP VIEW {sql.name(reference.name)} AS "
             f"FROM {sql.name(reference.table)}"
         )
-
-
-def empty(columns: Sequence[tuple[str, str]]) -> str:
-    """A relation of these columns without rows."""
-    nulls = ", ".join(f"CAST(NULL AS {kind}) AS {sql.name(name)}" for name, kind in columns)
-    return f"(SELECT {nulls} WHERE false)"

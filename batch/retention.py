@@ -36,6 +36,8 @@ from schemas.errors import RetentionRefused, StaleToken
 from schemas.failpoints import failpoint
 from schemas.ledger import leases, retention, versions
 from schemas.ledger.connect import Ledger
+from schemas.ledger.declared import Declared
+from schemas.ledger.declared import declared as declared_epochs
 from schemas.ledger.files import BASE, DataFile, named
 from schemas.ledger.leases import Lease
 from schemas.ledger.process import is_running, this_process
@@ -172,7 +174,8 @@ class Retainer:
         """Write the base of a version and compare it; its files are appended to `made`."""
         stream, view = self._compiled.of(kept_.view, kept_.version)
         with stages.working(self._settings.memory, self._threads, self._temp) as engine:
-            work = _Work(engine, self._root, self._settings, stream, view, plan, kept_)
+            declared = declared_epochs(self._ledger, plan.stream)
+            work = _Work(engine, self._root, self._settings, stream, view, plan, kept_, declared)
             files = list(work.write(lease.token, self._temp))
             made += files
             return work.compare(files, self._temp)
@@ -261,8 +264,10 @@ class _Work:
         view: CompiledView,
         plan: Plan,
         kept_: KeptVersion,
+        declared: tuple[Declared, ...],
     ) -> None:
         self._engine, self._root, self._settings = engine, root, settings
+        self._declared = declared
         self._stream, self._view, self._plan, self._kept = stream, view, plan, kept_
 
     def write(self, token: int, temp: Path) -> Iterator[DataFile]:
@@ -307,6 +312,7 @@ class _Work:
             memory=self._settings.memory,
             piece_rows=self._settings.piece_rows,
             probe=hash_probe(),
+            declared=self._declared,
         )
         tables = {table.name: table for table in self._view.tables}
         found = {}

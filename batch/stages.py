@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+from batch import reading
 from schemas.bound import Bound
 from schemas.compile import (
     CompiledReference,
@@ -36,6 +37,7 @@ from schemas.compile import (
 )
 from schemas.engine import Engine, connect, hash_probe
 from schemas.errors import BuildFailed
+from schemas.ledger.declared import Declared
 from schemas.ledger.files import BATCH, FINISHED, DataFile
 from schemas.parquet import Description
 from schemas.position import Range
@@ -77,6 +79,7 @@ class Job:
     memory: str
     piece_rows: int
     probe: str  # of the engine that planned it; another one would make other buckets
+    declared: tuple[Declared, ...]  # which version of the stream accepted which epochs
     bounds: tuple[Bound, ...] = ()  # from when on the view keeps its groups
 
 
@@ -110,8 +113,9 @@ def fold(job: Job, part: Part, temp: Path | None = None) -> Iterator[Piece]:
     with working(job.memory, temp=temp) as engine:
         load_references(engine, job.root, job.view.references)
         if part.is_master:
-            source = engine.files([job.root.check(each.file) for each in part.files])
-            engine.count_from(job.stream.counted(source, job.first, job.cut))
+            files = [(each, job.root.check(each.file)) for each in part.files]
+            listed = reading.rows(engine, job.declared, files)
+            engine.count_from(reading.counted(job.view, listed, job.first, job.cut))
             for table in job.view.tables:
                 yield from _pieces(engine, job, table, table.fold)
             return

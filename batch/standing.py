@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from batch import recount, stages
+from batch import reading, stages
 from batch.stages import CORE
 from schemas.compile import CompiledView, PartialTable, sql
 from schemas.engine import Engine
@@ -61,9 +61,12 @@ def carried(contents: StreamContents, held: ViewContents) -> Sequence[CommittedE
     return found
 
 
-def unsealed(engine: Engine, root: DataRoot, epochs: Sequence[CommittedEpoch]) -> str | None:
-    """The master rows of unsealed epochs as a relation; None where there is none."""
-    name = sql.name("$unsealed")
+def unsealed(
+    engine: Engine, root: DataRoot, epochs: Sequence[CommittedEpoch], stream_version: str
+) -> str | None:
+    """The master rows of unsealed epochs that one version of the stream accepted, as a relation;
+    None where there is none."""
+    name = sql.name(f"$unsealed_{stream_version}")
     engine.execute(f"DROP TABLE IF EXISTS {name}")
     made = False
     for epoch in epochs:
@@ -99,4 +102,4 @@ def _sources(
             engine.register("$segment", reader.partials(view.version)[table.name])
             yield sql.name("$segment")
             engine.con.unregister("$segment")
-    yield recount.empty(stages.columns(table))
+    yield reading.empty(stages.columns(table))

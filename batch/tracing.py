@@ -12,9 +12,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from batch import compare, recount, stages, standing
+from batch import compare, reading, stages, standing
 from batch.compare import MISSING, Difference
-from schemas.compile import CompiledStream, CompiledView, PartialTable, sql
+from batch.reading import Rows
+from schemas.compile import CompiledView, PartialTable, sql
 from schemas.engine import Engine
 from schemas.ledger.contents import StreamContents, ViewContents
 from schemas.ledger.epochs import CommittedEpoch
@@ -50,17 +51,16 @@ class Layer:
 def trace(
     engine: Engine,
     root: DataRoot,
-    stream: CompiledStream,
     view: CompiledView,
     there: StreamContents,
-    master: str,
+    master: Sequence[Rows],
     base: Sequence[DataFile],
     differences: Sequence[Difference],
 ) -> Mapping[Group, tuple[Layer, ...]]:
-    """The layers that are wrong about each differing group, by its keys as text. `master` is a
-    relation of the master's rows, `base` holds the partials of events that are not in it any more;
-    the view's references are loaded. Empty for a view whose keys are not all among its columns: its
-    groups cannot be told from its rows."""
+    """The layers that are wrong about each differing group, by its keys as text. `master` has the
+    master's rows, `base` holds the partials of events that are not in it any more; the view's
+    references are loaded. Empty for a view whose keys are not all among its columns: its groups
+    cannot be told from its rows."""
     names = [name for name, _ in view.keys]
     if any(list(each.group) != names for each in differences):
         return {}
@@ -68,7 +68,7 @@ def trace(
     _name_groups(engine, names, groups)
     found: dict[Group, list[Layer]] = {group: [] for group in groups}
     for layer in _layers(there, there.views[view.name]):
-        engine.count_from(stream.counted(master, layer.first, layer.last))
+        engine.count_from(reading.counted(view, master, layer.first, layer.last))
         gone = base if layer.kind == "batch" else ()
         for table in view.tables:
             held = _held(engine, root, view, table, layer)
@@ -103,10 +103,10 @@ def _held(
     """SELECT of a table's partials in a layer."""
     if layer.epoch is None:
         paths = [root.check(each.file) for each in layer.files if each.table == table.name]
-        source = engine.files(paths) if paths else recount.empty(stages.columns(table))
+        source = engine.files(paths) if paths else reading.empty(stages.columns(table))
         return stages.partials(table, source)
     engine.execute(
-        f"CREATE OR REPLACE TEMP TABLE {HELD} AS FROM {recount.empty(stages.columns(table))}"
+        f"CREATE OR REPLACE TEMP TABLE {HELD} AS FROM {reading.empty(stages.columns(table))}"
     )
     for segment in layer.epoch.segments:
         reader = SegmentReader(root.get(segment.file), segment.file.path)

@@ -3,22 +3,24 @@ counted events of the master up to it, sealed or not."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import pyarrow as pa
 
-from batch import compare, recount, stages, standing, tracing
+from batch import compare, reading, recount, stages, standing, tracing
 from batch.compare import Comparison, Difference
 from batch.compiled import Compiled
+from batch.reading import Rows
 from batch.stages import CORE
 from batch.tracing import Group, Layer
-from schemas.compile import CompiledStream, CompiledView, sql
+from schemas.compile import CompiledView, sql
 from schemas.engine import Engine
 from schemas.ledger import retention, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import StreamContents, contents
+from schemas.ledger.declared import declared as declared_epochs
 from schemas.ledger.retention import Remains
 from schemas.storage import DataRoot
 
@@ -98,7 +100,7 @@ def verify(
     stream_name = next(each for each in versions.views(ledger) if each.name == view).stream
     there = contents(ledger, stream_name)
     row = there.views[view].row
-    stream, compiled = definitions.of(view, row.version if served is None else served.version)
+    _, compiled = definitions.of(view, row.version if served is None else served.version)
     with stages.working(memory, threads) as engine:
         stages.load_references(engine, root, compiled.references)
         if served is None:
@@ -115,15 +117,15 @@ def verify(
         ours, exact = _made(engine, "$ours", select), sql.name("$exact")
         say("checking the files of the master")
         left = retention.remains(ledger, stream_name, view, compiled.version)
-        master = _master(engine, root, stream, there, left, epoch)
+        master = list(_master(engine, ledger, root, there, left, epoch))
         say(f"recounting the events of epochs {left.retained + 1}..{epoch}")
-        recount.count(engine, stream, compiled, master, 1, epoch)
+        recount.count(engine, compiled, master, 1, epoch)
         kept = compiled.within(f"({compiled.exact})", left.bounds)
         engine.execute(f"CREATE TEMP TABLE {exact} AS FROM {kept}")
         ours, on_base = compiled.within(ours, left.bounds), 0
         say("comparing")
         if left.base:
-            counted = stream.counted(master, 1, epoch)
+            counted = reading.counted(compiled, master, 1, epoch)
             comparison = _with_base(engine, root, compiled, counted, left, ours, exact)
             core = [root.check(each.file) for each in left.base if each.table == CORE]
             base = compiled.within(engine.files(core), left.bounds)
@@ -134,7 +136,7 @@ def verify(
         if comparison.differences:
             say("looking for the files that are wrong")
             layers = tracing.trace(
-                engine, root, stream, compiled, there, master, left.base, comparison.differences
+                engine, root, compiled, there, master, left.base, comparison.differences
             )
     return Verified(
         view,
@@ -194,21 +196,21 @@ def is_being_built(ledger: Ledger, view: str) -> bool:
 
 def _master(
     engine: Engine,
+    ledger: Ledger,
     root: DataRoot,
-    stream: CompiledStream,
     there: StreamContents,
     left: Remains,
     epoch: int,
-) -> str:
-    """The master's rows up to an epoch, as a relation. Epochs that were sealed meanwhile are read
-    from where they were."""
+) -> Iterator[Rows]:
+    """The master's rows up to an epoch. Epochs that were sealed meanwhile are read from where they
+    were."""
     sealed = min(there.sealed, epoch)
-    paths = [root.check(each.file) for each in left.master if each.first <= sealed]
-    selects = [f"FROM {recount.master(engine, stream, paths)} WHERE _epoch <= {sealed}"]
-    late = standing.unsealed(engine, root, _up_to(there, epoch))
-    selects += [f"FROM {late}"] if late else []
-    return f"({' UNION ALL BY NAME '.join(selects)})"
-
-
-def _up_to(there: StreamContents, epoch: int) -> Sequence[Any]:
-    return [each for each in there.epochs if each.epoch <= epoch]
+    files = [(each, root.check(each.file)) for each in left.master if each.first <= sealed]
+    for each in reading.rows(engine, declared_epochs(ledger, there.stream), files):
+        yield Rows(f"(FROM {each.source} WHERE _epoch <= {sealed})", each.stream_version)
+    late = [each for each in there.epochs if each.epoch <= epoch]
+    for version in dict.fromkeys(each.stream_version for each in late):
+        accepted = [each for each in late if each.stream_version == version]
+        name = standing.unsealed(engine, root, accepted, version)
+        if name is not None:
+            yield Rows(name, version)

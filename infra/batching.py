@@ -73,6 +73,15 @@ def sealed(
 
 def _why_not(ledger: Ledger, state: Path, stream: str) -> str | None:
     """Why nobody will seal a stream soon; None where its driver lives."""
+    told = streaming(ledger, state, stream)
+    if isinstance(told, str):
+        return told
+    error = told.get("sealing_error") or told.get("error")
+    return f"it cannot be sealed ({error})" if error else None
+
+
+def streaming(ledger: Ledger, state: Path, stream: str) -> dict[str, Any] | str:
+    """What the driver of a stream says of it, or why there is none that lives."""
     name = epochs.lease_name(stream)
     held = next((each for each in leases.leases(ledger) if each.name == name), None)
     now = datetime.now(UTC)
@@ -83,9 +92,8 @@ def _why_not(ledger: Ledger, state: Path, stream: str) -> str | None:
         return "streaming gives no sign of life"
     if told["pid"] != held.holder.pid or told["state"] in ("stopped", "failed"):
         return "no streaming runs"
-    of_stream = told["streams"].get(stream, {})
-    error = of_stream.get("sealing_error") or of_stream.get("error")
-    return f"it cannot be sealed ({error})" if error else None
+    of_stream: dict[str, Any] = told["streams"].get(stream, {})
+    return of_stream
 
 
 def _report(state: Path) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ VERBS = {
     "backup": "copy the state while it runs",
     "restore": "make a state of a backup",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
+    "rejects": "events that do not fit their stream: look at them, and try them again",
     "rebuild": "build batch views anew, prove and publish them",
     "retain": "let go of events that are older than they are to be kept",
     "verify": "count anew from the master and compare with what is served",

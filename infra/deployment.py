@@ -10,8 +10,10 @@ from pathlib import Path
 from schemas import registered
 from schemas.errors import DeployRefused, LedgerMissing
 from schemas.failpoints import failpoint
+from schemas.language.stream import Stream
 from schemas.ledger import epochs, versions
 from schemas.ledger.connect import Ledger, open_ledger
+from schemas.ledger.versions import StreamRow
 from schemas.project import Project
 from schemas.storage import DataRoot
 
@@ -56,7 +58,7 @@ def plan(project: Project, state: Path) -> Plan:
     except LedgerMissing:
         return Plan(_differences(project, {}, {}, {}), empty=True)
     with ledger:
-        streams = {row.name: row.version for row in versions.streams(ledger)}
+        streams = {row.name: row for row in versions.streams(ledger)}
         views = {row.name: row.wanted or row.version for row in versions.views(ledger)}
         last = {name: epochs.progress(ledger, name).epoch for name in streams}
     return Plan(_differences(project, streams, views, last), not streams, last)
@@ -91,20 +93,26 @@ def registered_streams(state: Path) -> list[versions.StreamRow]:
 
 def _differences(
     project: Project,
-    streams: dict[str, str],
+    streams: dict[str, StreamRow],
     views: dict[str, str],
     last: dict[str, int],
 ) -> tuple[Change, ...]:
     changes = []
     own_streams = {stream.name: stream.version for stream in project.streams()}
     own_views = project.views()
+    redeclared = set()
     for name, version in own_streams.items():
         if name not in streams:
             changes.append(Change("stream", name, "new", _other_case(name, streams)))
-        elif streams[name] != version:
-            changes.append(Change("stream", name, "changed", _has_history(name, last)))
+        elif streams[name].version != version:
+            redeclared.add(name)
+            declared, epoch = project.definitions.streams[name.lower()], last.get(name, 0)
+            refused = _must_stay(streams[name], declared, epoch)
+            changes.append(Change("stream", name, "changed", refused, _accepts(name, epoch)))
     for view in own_views:
         needs = _built_aside(view.name, last.get(view.stream, 0), answers=view.name in views)
+        if needs and view.stream in redeclared:
+            needs += ". It reads the events of earlier epochs anew, by the new declaration"
         if view.name not in views:
             changes.append(Change("view", view.name, "new", _other_case(view.name, views), needs))
         elif views[view.name] != view.version:
@@ -123,13 +131,36 @@ def _other_case(name: str, registered: Iterable[str]) -> str:
     return ""
 
 
-def _has_history(stream: str, last: dict[str, int]) -> str:
-    epoch = last.get(stream, 0)
+def _must_stay(row: StreamRow, declared: Stream, epoch: int) -> str:
+    """Why a stream with epochs cannot be declared so; empty where it can."""
+    if epoch == 0:
+        return ""
+    known = registered.declaration(row)
+    if known.topic != declared.topic:
+        kept = f"of topic {known.topic!r}, and its topic"
+    elif _key(known) != _key(declared):
+        key = ", ".join(known.columns.key) or "none"
+        kept = f"counted once per event id, and its primary key ({key}), as it is declared,"
+    else:
+        return ""
+    return (
+        f"stream {row.name!r} has {epoch} epochs already, {kept} must stay. "
+        "Use a new stream or a new state (--state), or take that part of the change back"
+    )
+
+
+def _key(stream: Stream) -> list[object]:
+    """The primary key as it is declared."""
+    named = [stream.columns.named(name) for name in stream.columns.key]
+    return [(each.name, each.type, each.generated) for each in named if each is not None]
+
+
+def _accepts(stream: str, epoch: int) -> str:
     if epoch == 0:
         return ""
     return (
-        f"stream {stream!r} has {epoch} epochs already, which another declaration accepted. "
-        "Use a new stream or a new state (--state), or take the change back"
+        f"it accepts events from epoch {epoch + 1} on; what was accepted before stays. "
+        f"`everview rejects {stream} --replay` tries rejects again"
     )
 
 

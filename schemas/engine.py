@@ -20,7 +20,7 @@ import pyarrow as pa
 import pyarrow.csv
 
 from schemas import id_file
-from schemas.compile import CompiledReference, CompiledStream, CompiledView, parse, sql
+from schemas.compile import CompiledReference, CompiledStream, CompiledView, parse, reading, sql
 from schemas.id_file import IdFile
 from schemas.language.binder import FunctionUse, SqlError
 from schemas.language.reference import Reference
@@ -28,15 +28,18 @@ from schemas.language.scope import RECORD_COLUMNS
 from schemas.language.stream import Stream
 from schemas.parquet import Description
 
-# one record of Kafka, as a task hands it over
+# one record of Kafka, as a task hands it over; without headers it has NULL for them
+HEADERS = pa.list_(pa.struct([("key", pa.string()), ("value", pa.binary())]))
 _FIELDS: list[tuple[str, pa.DataType]] = [
     ("_partition", pa.int32()),
     ("_offset", pa.int64()),
     ("_timestamp", pa.timestamp("us")),
     ("_key", pa.binary()),
     ("_value", pa.binary()),
+    ("_headers", HEADERS),
 ]
 RECORDS = pa.schema(_FIELDS)
+_HEADERS = ("_headers", "STRUCT(key VARCHAR, value BLOB)[]")
 # where EmptyTables has none of them
 RECORDS_TABLE = "everview.records"
 # scalar functions that the engine calls steady though their result depends on its state
@@ -77,6 +80,7 @@ class Folded:
     duplicates: int
     rejected: int
     suspended: Mapping[str, str]
+    left_out: Mapping[str, int]  # accepted events that do not fit a version, where there are any
 
 
 def connect(*, memory_limit: str | None = None, threads: int = 1, temp: str = "") -> Engine:
@@ -133,7 +137,7 @@ class Engine:
         return f"read_parquet({sql.texts(map(str, paths))}, hive_partitioning = false)"
 
     def count_from(self, select: str) -> None:
-        """Let views be folded over what a SELECT gives, such as `CompiledStream.counted`."""
+        """Let views be folded over what a SELECT gives, such as `CompiledView.counted`."""
         self._count(select)
 
     def fold(
@@ -161,21 +165,21 @@ class Engine:
             self._know_ids(stream, sealed_ids)
         for statement in stream.dedup:
             self.execute(_with(statement, times))
-        self._count(COUNTED)
         partials: dict[str, Mapping[str, pa.Table]] = {}
         suspended: dict[str, str] = {}
+        left_out: dict[str, int] = {}
+        self._count(COUNTED)
         for view in views:
-            try:
-                partials[view.version] = self._fold(view)
-            except duckdb.CatalogException:  # what it reads is not there: no fault of the view
-                raise
-            except OWN_FAULTS as error:
-                suspended[view.version] = self._failure(view, error)
+            if stream.version in view.typed:
+                self._fold_or_suspend(view, COUNTED, partials, suspended)
+        for view in views:
+            if stream.version not in view.typed:
+                self._fold_reread(view, partials, suspended, left_out)
         master = self.arrow(f"SELECT {epoch}::BIGINT AS _epoch, * FROM ({stream.master})")
         rejects = self.arrow(stream.rejects)
         ids = self.arrow(_with(stream.ids, times)) if stream.key else None
         duplicates = self._number("SELECT count(*) FILTER (WHERE _duplicate) FROM events")
-        self._drop("parsed", "events", "known", "proposed")
+        self._drop("parsed", "events", "known", "proposed", "reread")
         return Folded(
             master,
             rejects,
@@ -185,6 +189,7 @@ class Engine:
             duplicates,
             rejects.num_rows,
             suspended,
+            left_out,
         )
 
     def ids_epoch(self, stream: str) -> int:
@@ -312,13 +317,50 @@ class Engine:
         """What views fold."""
         self.execute(f"CREATE OR REPLACE TEMP VIEW counted AS {select}")
 
+    def _fold_reread(
+        self,
+        view: CompiledView,
+        partials: dict[str, Mapping[str, pa.Table]],
+        suspended: dict[str, str],
+        left_out: dict[str, int],
+    ) -> None:
+        """Fold a view that reads the bytes by another declaration than the one that accepted
+        them."""
+        accepted = f"SELECT {sql.names(parse.RECORD)} FROM events WHERE NOT _duplicate"
+        read = reading.over(accepted, view.reread)
+        try:
+            self.execute(f"CREATE OR REPLACE TEMP TABLE reread AS {read}")
+        except OWN_FAULTS as error:
+            suspended[view.version] = f"its declaration cannot be read by: {_without_values(error)}"
+            return
+        misfits = self._number("SELECT count(_reason) FROM reread")
+        if misfits:
+            left_out[view.version] = misfits
+        counted = "SELECT * EXCLUDE (_reason) FROM reread WHERE _reason IS NULL"
+        self._count(counted)
+        self._fold_or_suspend(view, counted, partials, suspended)
+
+    def _fold_or_suspend(
+        self,
+        view: CompiledView,
+        counted: str,
+        partials: dict[str, Mapping[str, pa.Table]],
+        suspended: dict[str, str],
+    ) -> None:
+        try:
+            partials[view.version] = self._fold(view)
+        except duckdb.CatalogException:  # what it reads is not there: no fault of the view
+            raise
+        except OWN_FAULTS as error:
+            suspended[view.version] = self._failure(view, counted, error)
+
     def _fold(self, view: CompiledView) -> dict[str, pa.Table]:
         return {table.name: self.arrow(table.fold) for table in view.tables}
 
-    def _failure(self, view: CompiledView, error: duckdb.Error) -> str:
+    def _failure(self, view: CompiledView, counted: str, error: duckdb.Error) -> str:
         """Why a view could not be folded: the engine's words without the values that it met, and
         the event with which it begins to fail."""
-        ordered = f"{COUNTED} ORDER BY _partition, _offset"
+        ordered = f"{counted} ORDER BY _partition, _offset"
         passes, fails = -1, self._number("SELECT count(*) FROM counted")
         try:
             while fails - passes > 1:
@@ -330,7 +372,7 @@ class Engine:
                 except OWN_FAULTS as earlier:
                     fails, error = middle, earlier
         finally:
-            self._count(COUNTED)
+            self._count(counted)
         if not fails:
             return _first_line(error)
         at = f"SELECT _partition, _offset FROM ({ordered}) LIMIT 1 OFFSET {fails - 1}"
@@ -393,7 +435,7 @@ class EmptyTables:
             self._create(sql.name(reference.name), columns)
         # no definition is in a schema of its own
         self._con.execute("CREATE SCHEMA everview")
-        self._create(RECORDS_TABLE, [*RECORD_COLUMNS, ("_value", "BLOB")])
+        self._create(RECORDS_TABLE, [*RECORD_COLUMNS, ("_value", "BLOB"), _HEADERS])
 
     @property
     def aggregates(self) -> frozenset[str]:

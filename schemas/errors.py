@@ -118,6 +118,15 @@ class VersionsDiffer(EverviewError):
         super().__init__(text)
 
 
+class ReplayMoved(EverviewError):
+    """A part of a replay does not begin where the replay stands."""
+
+    def __init__(self, stream: str, replay: int, part: str, found: str) -> None:
+        self.stream, self.replay = stream, replay
+        text = f"replay {replay} of stream {stream!r} must go on behind {found}; got {part}"
+        super().__init__(text)
+
+
 class TopicRecreated(EverviewError):
     """A topic is not the one whose events were counted."""
 

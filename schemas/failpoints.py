@@ -38,6 +38,7 @@ MOMENTS: Mapping[str, str] = {
     "epoch.before_commit": "in the driver: every task's result is there",
     "epoch.in_commit": "in the driver: ledger transaction open, rows inserted",
     "epoch.after_commit": "in the driver: committed, Spark does not know it yet",
+    "rejects.before_commit": "in the driver: rejects folded again, their replay not committed",
     "seal.before_files": "in the driver: epochs to seal chosen, nothing written",
     "seal.after_files": "in the driver: sealed files fsynced, the ledger does not name them yet",
     "seal.after_commit": "in the driver: sealed files named, segments not yet removed",

@@ -97,7 +97,8 @@ def compiled_view(
     pinned = {name: hashes[name.lower()] for name in view.references}
     stream = found.streams[view.stream.lower()]
     identity = version.of_view(view, stream, joined, pinned, engine.hash_probe())
-    return compile_view(view, identity, references)
+    typed = (version.of_stream(stream),)
+    return compile_view(view, identity, references, typed)
 
 
 def _statements(folder: Path) -> tuple[list[Statement], list[Problem]]:

@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+import functools
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from schemas import definitions, version
-from schemas.compile import CompiledStream, CompiledView, compile_reference, compile_stream
+from schemas.compile import (
+    CompiledStream,
+    CompiledView,
+    compile_reference,
+    compile_stream,
+    reading,
+)
 from schemas.definitions import Definitions
 from schemas.errors import DefinitionError, VersionOfAnotherRelease
 from schemas.language import parser
+from schemas.language.stream import Stream
 from schemas.ledger import versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.versions import ReferenceRow, StreamRow, ViewRow
@@ -71,14 +80,15 @@ def plan(ledger: Ledger, stream: str) -> StreamPlan:
 
 
 def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
-    own = _read([row.definition])
-    stream = next(iter(own.streams.values()))
+    stream = _declared(row.definition)
     _same("stream", row.name, row.version, version.of_stream(stream))
     folded, lost = [], []
     for view in views:
         if view.suspended_epoch is None:
             try:
-                folded.append(_view(row, view))
+                found = _view(row, view)
+                # what is read as it is typed need not carry how it would be read anew
+                folded.append(replace(found, reread="") if row.version in found.typed else found)
             except (VersionOfAnotherRelease, DefinitionError) as error:
                 lost.append((view.version, str(error)))
     return StreamPlan(
@@ -92,11 +102,17 @@ def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
     )
 
 
-def stream(row: StreamRow) -> CompiledStream:
-    """A stream as it is declared now; raises what `plan` does."""
-    declared = next(iter(_read([row.definition]).streams.values()))
-    _same("stream", row.name, row.version, version.of_stream(declared))
-    return compile_stream(declared, row.version)
+def declaration(row: StreamRow) -> Stream:
+    """A stream as it was written when it was declared last."""
+    return _declared(row.definition)
+
+
+def stream(row: StreamRow, of: str | None = None) -> CompiledStream:
+    """A stream as it is declared now, or as a version of it was; raises what `plan` does."""
+    wanted = row.version if of is None else of
+    declared = _declared(_definition(row, wanted))
+    _same("stream", row.name, wanted, version.of_stream(declared))
+    return compile_stream(declared, wanted)
 
 
 def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:
@@ -105,7 +121,8 @@ def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:
 
 
 def _view(stream: StreamRow, row: ViewRow) -> CompiledView:
-    texts = [stream.definition, row.definition, *(ref.definition for ref in row.references)]
+    own = _definition(stream, row.stream_version or stream.version)
+    texts = [own, row.definition, *(ref.definition for ref in row.references)]
     found = _read(texts)
     view = found.views[row.name.lower()]
     pinned = {reference.name.lower(): reference for reference in row.references}
@@ -123,7 +140,26 @@ def _view(stream: StreamRow, row: ViewRow) -> CompiledView:
     hashes = {name: reference.sha256 for name, reference in pinned.items()}
     compiled = compiled_view(view, found, hashes, references)
     _same("view", row.name, row.version, compiled.version)
-    return compiled
+    return replace(compiled, typed=tuple(_typed(stream, own, view.columns)))
+
+
+def _definition(stream: StreamRow, wanted: str) -> str:
+    """The declaration of a version of a stream."""
+    return dict(stream.declared).get(wanted, stream.definition)
+
+
+def _typed(stream: StreamRow, own: str, names: Iterable[str]) -> Iterator[str]:
+    """The versions of a stream that declare these columns as `own` does."""
+    wanted = reading.facts(_declared(own), names)
+    for each, definition in stream.declared or [(stream.version, stream.definition)]:
+        with suppress(DefinitionError):  # what this release cannot read is read by its bytes
+            if reading.facts(_declared(definition), names) == wanted:
+                yield each
+
+
+@functools.lru_cache(maxsize=256)
+def _declared(definition: str) -> Stream:
+    return next(iter(_read([definition]).streams.values()))
 
 
 def _read(texts: Iterable[str]) -> Definitions:

@@ -11,8 +11,7 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from schemas.compile import PASSES
-from schemas.compile.parse import named
+from schemas.compile import PASSES, reading
 from schemas.language.reference import Reference
 from schemas.language.stream import Stream
 from schemas.language.table import Column
@@ -54,24 +53,13 @@ def of_view(
             stream.name.lower(),
             view.meaning(),
             [stream.format, stream.null],
-            [_column(column) for column in _used(view, stream)],
+            [_column(column) for column in reading.used(stream, view.columns)],
             [_reference(references[name], contents[name]) for name in view.references],
             [[call.function, ALL[call.function].meaning] for call in view.calls],
             [[step.__name__, step.MEANING] for step in PASSES],
             probe,
         ]
     )
-
-
-def _used(view: View, stream: Stream) -> list[Column]:
-    """The stream's columns that a view names, and those that their expressions read."""
-    names = {name.lower() for name in view.columns}
-    while True:
-        used = [column for column in stream.columns.columns if column.name.lower() in names]
-        more = set().union(*(named(column) for column in used if column.generated)) - names
-        if not more:
-            return used
-        names |= more
 
 
 def _column(column: Column) -> list[object]:

@@ -1,8 +1,9 @@
 """The schema `everview`: what there is and how it is, as relations that a statement may read.
 
 `views`, `streams`, `handoff` and `freshness` are laid over the coverage, so they belong to the very
-state that the views of the same statement answer from. `epochs` grows with each of them. The rest
-is the ledger's word, read again when it has changed: at most a second behind.
+state that the views of the same statement answer from. `epochs` and `rejects` move with each epoch
+(see `serving.rejected`). The rest is the ledger's word, read again when it has changed: at most a
+second behind.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ import pyarrow as pa
 
 from schemas.compile import CompiledView
 from schemas.ledger.history import EpochsRow, History
+from serving import rejected
 from serving.coverage import SCHEMA as INTERNAL
 from serving.coverage import STREAM, VIEW
 
@@ -130,6 +132,7 @@ _TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
         "class": pa.string(),
         "bound": pa.string(),
     },
+    "rejects": rejected.COLUMNS,
 }
 RELATIONS = frozenset({*_LAID, *_TABLES})
 EMPTY: Mapping[str, pa.Table] = {

@@ -28,11 +28,12 @@ from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import StreamContents, contents
 from schemas.ledger.epochs import CommittedEpoch, news, progress
 from schemas.ledger.history import EpochsRow, history, mark
+from schemas.ledger.rejects import sources
 from schemas.ledger.sealing import sealed_until
 from schemas.ledger.versions import StreamRow, ViewRow, streams, views
 from schemas.position import Range
 from schemas.storage import DataRoot
-from serving import catalog
+from serving import catalog, rejected
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import from_engine
 from serving.followed import FollowedStream, FollowedView
@@ -53,11 +54,14 @@ STARTING = "starting"
 
 @dataclass(frozen=True)
 class Read:
-    """An epoch's partials for every view that it moves on, and the offsets that it covers."""
+    """An epoch's partials for every view that it moves on, the offsets that it covers, and what it
+    rejected and re-admitted."""
 
     epoch: CommittedEpoch
     partials: Mapping[str, Partials]  # by view
     covers: tuple[Range, ...]
+    rejects: pa.Table
+    taken: rejected.Taken
 
 
 class Follower:
@@ -318,6 +322,7 @@ class Follower:
             folded=found.folded,
             sealed=found.sealed,
             damage=None,
+            rejects=self._rejected(stream.row.name, found.sealed),
         )
         loaded: dict[str, Loaded] = {}
         failed: dict[str, str] = {}
@@ -338,7 +343,8 @@ class Follower:
             streams = {**self._streams, stream.row.name: after}
             create = tuple(each.new() for each in loaded.values())
             try:
-                self._tables.apply(replace(_told(streams), create=create))
+                change = replace(_told(streams), create=create, catalog=_rejects(streams))
+                self._tables.apply(change)
             except ViewFailed as error:
                 failed[error.view] = self._said(error)
                 del loaded[error.view]
@@ -349,6 +355,15 @@ class Follower:
             for name in loaded:
                 self._load_at.pop(name, None)
             return failed
+
+    def _rejected(self, name: str, until: int) -> pa.Table | None:
+        """The newest rejects of sealed epochs. Where their files are damaged none are shown: that
+        keeps no view from answering, and it is `everview rejects` that says so."""
+        assert self._ledger is not None
+        try:
+            return rejected.of_files(self._root, name, sources(self._ledger, name), until)
+        except (DamagedFile, OSError, pa.ArrowException):
+            return None
 
     # epochs
 
@@ -370,6 +385,7 @@ class Follower:
             stream = stream.advance(epoch, found.covers)
             read.append(found)
             held += sum(size(partials) for partials in found.partials.values())
+            held += found.rejects.nbytes
             if held > ROUND_BYTES:
                 break
         failpoint("serve.loaded")
@@ -390,7 +406,7 @@ class Follower:
             for view, version in carried.items():
                 for table, rows in reader.partials(version).items():
                     partials[view].setdefault(table, []).append(rows)
-        return Read(epoch, partials, covers(epoch, readers))
+        return Read(epoch, partials, covers(epoch, readers), *rejected.of_epoch(epoch, readers))
 
     def _apply(self, name: str, read: list[Read]) -> None:
         """One round. A view that fails is found by going epoch by epoch, and stays behind alone."""
@@ -399,11 +415,16 @@ class Follower:
         after = self._streams[name]
         for each in read:
             after = after.advance(each.epoch, each.covers)
+            if each.rejects.num_rows or each.taken:
+                after = after.with_rejects(each.rejects, each.taken)
         streams = {**self._streams, name: after}
         listed = tuple(_listed(each.epoch) for each in read)
         try:
             partials = _merged(read)
-            self._tables.apply(replace(_told(streams), partials=partials, epochs=listed))
+            change = replace(_told(streams), partials=partials, epochs=listed)
+            if after.rejects is not self._streams[name].rejects:
+                change = replace(change, catalog=_rejects(streams))
+            self._tables.apply(change)
         except ViewFailed as failed:
             if len(read) == 1:
                 self._apply(name, [self._set_aside(name, failed, read[0])])
@@ -498,6 +519,10 @@ def _told(streams: Mapping[str, FollowedStream]) -> Change:
         covered += stream.coverage()
         told.append(stream.told())
     return Change(tuple(covered), tuple(told))
+
+
+def _rejects(streams: Mapping[str, FollowedStream]) -> dict[str, pa.Table]:
+    return {"rejects": rejected.relation(stream.rejects for stream in streams.values())}
 
 
 def _files(found: StreamContents, view: str) -> object:

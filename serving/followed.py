@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 
+import pyarrow as pa
+
 from schemas.bound import Bound
 from schemas.compile import CompiledView
 from schemas.cut import Cut
@@ -13,6 +15,7 @@ from schemas.ledger.builds import PublicationRow
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.ledger.versions import StreamRow, ViewRow
 from schemas.position import Position, Range
+from serving import rejected
 from serving.coverage import Coverage, StreamCoverage, iso
 from serving.handoff import Handoff
 
@@ -133,6 +136,7 @@ class FollowedStream:
     sealed: int = 0
     damage: str | None = None
     views: Mapping[str, FollowedView] = field(default_factory=dict)
+    rejects: pa.Table | None = None  # the newest ones, as they are shown; None where none was
 
     @property
     def ready(self) -> bool:
@@ -153,6 +157,11 @@ class FollowedStream:
             damage=None,
             views={name: view.advance(epoch, covers) for name, view in self.views.items()},
         )
+
+    def with_rejects(self, found: pa.Table, taken: rejected.Taken) -> FollowedStream:
+        """After an epoch that rejected these, or re-admitted those."""
+        known = rejected.SCHEMA.empty_table() if self.rejects is None else self.rejects
+        return replace(self, rejects=rejected.marked(rejected.added(known, found), taken))
 
     def with_view(self, view: FollowedView) -> FollowedStream:
         return replace(self, views={**self.views, view.row.name: view})

@@ -11,11 +11,12 @@ import logging
 import threading
 import time
 import uuid
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from pyspark.sql import DataFrame
 
@@ -30,7 +31,7 @@ from schemas.errors import (
     VersionsDiffer,
 )
 from schemas.failpoints import failpoint
-from schemas.ledger import versions
+from schemas.ledger import rejects, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import (
     EpochCommit,
@@ -39,16 +40,19 @@ from schemas.ledger.epochs import (
     commit_epoch,
     progress,
 )
+from schemas.ledger.replays import Replay, ReplayPart
 from schemas.ledger.sealing import counted_ids
 from schemas.position import Range
 from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
 from streaming import source
+from streaming.replay import ReplayTask
 from streaming.settings import Settings
 from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, SealedIds, TaskReport
 from streaming.topics import Topics
 
 log = logging.getLogger("streaming")
+Done = TypeVar("Done")
 REPEATS = 2  # of an epoch's job: with the ids that a worker lacks, then with all that matter
 
 
@@ -88,6 +92,7 @@ class EpochWriter:
     stopping: threading.Event
     moved: threading.Event = field(default_factory=threading.Event)  # sealing replaced files of ids
     idle: threading.Event = field(default_factory=threading.Event)
+    turn: threading.Lock = field(default_factory=threading.Lock)  # one epoch at a time
     error: BaseException | None = None  # of the last micro-batch; Spark keeps only its text
     commits: int = 0  # since the query started
     failed_size: int = 0  # offsets of the last micro-batch, if it failed while its tasks ran
@@ -117,18 +122,36 @@ class EpochWriter:
         self._read_ids()
 
     def __call__(self, frame: DataFrame, batch: int) -> None:
-        self.idle.clear()
-        try:
+        with self.turn:
+            self.idle.clear()
+            try:
+                if self.stopping.is_set():
+                    raise Leaving
+                if self._enough is not None and self.commits >= self._enough:
+                    raise Enough
+                self._micro_batch(frame, batch)
+            except BaseException as error:
+                self.error = error
+                raise
+            finally:
+                self.idle.set()
+
+    def replay(self, one_row: Callable[[], DataFrame]) -> bool:
+        """The next part of a replay that was asked for, between two micro-batches; whether there
+        was one. `one_row` gives a frame of one row, for the task to run over."""
+        asked = rejects.asked(self.ledger, self.stream)
+        if asked is None:
+            return False
+        with self.turn:
             if self.stopping.is_set():
-                raise Leaving
-            if self.commits == self._enough:
-                raise Enough
-            self._micro_batch(frame, batch)
-        except BaseException as error:
-            self.error = error
-            raise
-        finally:
-            self.idle.set()
+                return False
+            self.idle.clear()
+            try:
+                self._replay(one_row(), asked)
+            finally:
+                self.failed_size = 0
+                self.idle.set()
+        return True
 
     @property
     def plan(self) -> StreamPlan:
@@ -144,22 +167,76 @@ class EpochWriter:
             self._plan, self._registered = registered.plan(self.ledger, self.stream), found
         return self._plan
 
+    def give_up_replay(self, trouble: str) -> None:
+        """End the replay at work before its end; what it re-admitted stays."""
+        asked = rejects.asked(self.ledger, self.stream)
+        if asked is not None:
+            rejects.give_up(self.ledger, self.stream, self.token, asked.id, trouble, self.now())
+
     def _micro_batch(self, frame: DataFrame, batch: int) -> None:
         begun = time.monotonic()
-        plan = self.plan
-        ranges = self._ranges(batch, plan.topic)
+        ranges = self._ranges(batch, self.plan.topic)
         if not any(each.size for each in ranges):
             return
-        for attempt in range(1, self.settings.plan_attempts + 1):
-            try:
-                commit = self._epoch(frame, plan, ranges)
-                break
-            except VersionsDiffer as error:
-                if attempt == self.settings.plan_attempts:
-                    raise
-                log.info("stream %s: %s", self.stream, error)
-                plan = self.plan
+        commit = self._planned(lambda plan: self._epoch(frame, plan, ranges))
         self._committed(commit, time.monotonic() - begun)
+
+    def _planned(self, work: Callable[[StreamPlan], Done]) -> Done:
+        """Work by what is registered; anew where that changed meanwhile."""
+        for _ in range(1, self.settings.plan_attempts):
+            try:
+                return work(self.plan)
+            except VersionsDiffer as error:
+                log.info("stream %s: %s", self.stream, error)
+        return work(self.plan)
+
+    def _replay(self, frame: DataFrame, asked: Replay) -> None:
+        begun = time.monotonic()
+        commit, part = self._planned(lambda plan: self._replayed(frame, plan, asked))
+        if commit is not None:
+            self._committed(commit, time.monotonic() - begun)
+        log.info(
+            "stream %s: replay %d, %d rejects tried again, %d accepted%s",
+            self.stream,
+            asked.id,
+            part.considered,
+            part.accepted,
+            "; it is at its end" if part.last else "",
+        )
+
+    def _replayed(
+        self, frame: DataFrame, plan: StreamPlan, asked: Replay
+    ) -> tuple[EpochCommit | None, ReplayPart]:
+        """One part of a replay: an epoch of its own, if anything of it is accepted now."""
+        settings = self.settings
+        task = ReplayTask(
+            **vars(self._task(plan, ())),
+            sources=rejects.sources(self.ledger, self.stream),
+            after=asked.cursor,
+            until=asked.until,
+            most_rows=settings.replay_rows,
+            most_bytes=settings.replay_bytes,
+        )
+        reports = self._tasks(frame, task, ())
+        (report,) = reports
+        assert report.tried is not None
+        part = ReplayPart(
+            replay=asked.id,
+            after=asked.cursor,
+            until=report.tried.until,
+            considered=report.tried.considered,
+            accepted=report.accepted,
+            duplicates=report.duplicates,
+            last=report.tried.last,
+        )
+        commit = None if report.file is None else self._commit(task, plan, reports, part)
+        failpoint("rejects.before_commit")
+        if commit is None:
+            rejects.move(self.ledger, self.stream, self.token, part, task.instant)
+        else:
+            commit_epoch(self.ledger, commit)
+            self._say_left_out(task, reports)
+        return commit, part
 
     def _ranges(self, batch: int, topic: str) -> tuple[Range, ...]:
         ends = source.planned(self._checkpoint, batch, topic)
@@ -171,12 +248,39 @@ class EpochWriter:
             raise RangeNotContiguous(error.partition, begin, ends[error.partition]) from error
 
     def _epoch(self, frame: DataFrame, plan: StreamPlan, ranges: tuple[Range, ...]) -> EpochCommit:
+        # an empty range too where it says that its partition was there from the first epoch
+        there = self.progress.position.offsets
+        task = self._task(plan, tuple(r for r in ranges if r.size or r.partition not in there))
+        reports = self._tasks(frame, task, ranges)
+        check_offsets(self.stream, ranges, reports)
+        self.check_topic(plan.topic)
+        commit = self._commit(task, plan, reports)
+        failpoint("epoch.before_commit")
+        commit_epoch(self.ledger, commit)
+        failpoint("epoch.after_commit")
+        self._say_left_out(task, reports)
+        return commit
+
+    def _say_left_out(self, task: FoldTask, reports: Iterable[TaskReport]) -> None:
+        counts = Counter[str]()
+        for report in reports:
+            counts.update(dict(report.left_out))
+        for version, count in sorted(counts.items()):
+            log.info(
+                "stream %s: epoch %d: version %s leaves out %d accepted events, which do not fit "
+                "the declaration that it was registered under",
+                self.stream,
+                task.epoch,
+                version,
+                count,
+            )
+
+    def _task(self, plan: StreamPlan, ranges: tuple[Range, ...]) -> FoldTask:
+        """The next epoch's work."""
         if self.moved.is_set():
             self._read_ids()
         last = self.progress
         instant = self.now() if last.instant is None else max(self.now(), last.instant)
-        # an empty range too where it says that its partition was there from the first epoch
-        told = tuple(r for r in ranges if r.size or r.partition not in last.position.offsets)
         task = FoldTask(
             stream=plan.stream,
             views=plan.views,
@@ -188,32 +292,35 @@ class EpochWriter:
             sealed=self._sealed if plan.stream.key else SealedIds(),
             ids=tuple(self._ids) if plan.stream.key else (),
             task_memory=self.settings.task_memory,
-            ranges=told,
+            ranges=ranges,
         )
         if plan.stream.key and self._catch_up is not None:
             task = with_ids(task, self._catch_up)
-        reports = self._tasks(frame, task, ranges)
-        check_offsets(self.stream, ranges, reports)
-        self.check_topic(plan.topic)
+        return task
+
+    def _commit(
+        self,
+        task: FoldTask,
+        plan: StreamPlan,
+        reports: list[TaskReport],
+        replay: ReplayPart | None = None,
+    ) -> EpochCommit:
         # a version that this release cannot fold is suspended; the others and the master go on
         suspended = tuple(sorted({**dict(plan.lost), **dict(merge_suspended(reports))}.items()))
-        commit = EpochCommit(
+        return EpochCommit(
             stream=self.stream,
             epoch=task.epoch,
-            instant=instant,
+            instant=task.instant,
             token=self.token,
             stream_version=plan.stream.version,
             topic_id=self._topic_id,
-            ranges=told,
+            ranges=task.ranges,
             segments=tuple(segment_file(report) for report in reports if report.file is not None),
             folded=tuple(v.version for v in plan.views if v.version not in dict(suspended)),
             suspended=suspended,
             uuid=uuid.uuid4().hex,
+            replay=replay,
         )
-        failpoint("epoch.before_commit")
-        commit_epoch(self.ledger, commit)
-        failpoint("epoch.after_commit")
-        return commit
 
     def _tasks(
         self, frame: DataFrame, task: FoldTask, ranges: tuple[Range, ...]
@@ -380,6 +487,7 @@ def epoch_line(commit: EpochCommit, took: timedelta) -> str:
     duplicates = sum(each.duplicates for each in commit.segments)
     rejected = sum(each.rejected for each in commit.segments)
     where = " ".join(f"{each.partition}:{each.start}..{each.until}" for each in commit.ranges)
+    where = where or "none, as it is a replay's"
     return (
         f"stream {commit.stream}: epoch {commit.epoch}, {accepted} accepted "
         f"({duplicates} duplicates), {rejected} rejected, {len(commit.segments)} segments, "

@@ -12,14 +12,15 @@ import logging
 import re
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 from py4j.protocol import Py4JError
 from pyspark.errors import PySparkException
-from pyspark.sql import SparkSession
+from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql.streaming.query import StreamingQuery
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -28,6 +29,7 @@ from schemas.errors import (
     EverviewError,
     LedgerBusy,
     OffsetsGone,
+    SparkGone,
     StaleToken,
     TopicMissing,
     TopicRecreated,
@@ -73,6 +75,7 @@ class Flow:
         self._stopping = writer.stopping
         self._query: StreamingQuery | None = None
         self._said: str | None = None
+        self._replay_failures = 0
         self._most = settings.max_events_per_epoch  # offsets per micro-batch of the next query
         self._thread = threading.Thread(target=self._run, name=f"flow-{self.stream}", daemon=True)
 
@@ -228,10 +231,18 @@ class Flow:
         """Wait for the query's end; meanwhile see that the topic is there and still the same."""
         if self._settings.once:
             query.awaitTermination()
+            while self._replay():
+                pass
             return
-        while not query.awaitTermination(self._settings.probe_every):
+        probed = time.monotonic()
+        wait = self._settings.replay_look
+        while not self._ended(query, wait):
             if self._stopping.is_set():
                 return
+            wait = self._settings.replay_yield if self._replay() else self._settings.replay_look
+            if time.monotonic() - probed < self._settings.probe_every:
+                continue
+            probed = time.monotonic()
             try:
                 self.writer.check_topic(topic)
                 if self.error is not None:
@@ -240,6 +251,33 @@ class Flow:
             except UNREACHABLE as error:
                 self.error = one_line(self._unreachable(error))
                 self._say(self.error, same="Kafka")
+
+    def _ended(self, query: StreamingQuery, seconds: float) -> bool:
+        """Waits for a query's end; Spark takes parts of a second, whatever its annotation says."""
+        return bool(query.awaitTermination(cast("int", seconds)))
+
+    def _replay(self) -> bool:
+        """A part of a replay, if one was asked for; whether there was one. Its trouble is its own:
+        tried so often in vain, the replay is given up and the stream goes on."""
+        try:
+            worked = self.writer.replay(self._one_row)
+        except (StaleToken, SparkGone):
+            raise
+        except PASSING as error:
+            if not is_alive(self._session):
+                raise
+            self._replay_failures += 1
+            self._say(f"replay: {one_line(error)}")
+            if self._replay_failures < self._settings.replay_attempts:
+                return True
+            self.writer.give_up_replay(one_line(error))
+            worked = True
+        self._replay_failures = 0
+        return worked
+
+    def _one_row(self) -> DataFrame:
+        self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self.stream)
+        return self._session.range(1, numPartitions=1)
 
     def _end(self, query: StreamingQuery) -> None:
         try:

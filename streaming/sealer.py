@@ -20,7 +20,7 @@ from pyspark.sql import SparkSession
 from sqlalchemy.exc import SQLAlchemyError
 
 from schemas import registered
-from schemas.compile import CompiledView
+from schemas.compile import CompiledStream, CompiledView
 from schemas.errors import (
     DefinitionError,
     EverviewError,
@@ -229,7 +229,7 @@ class Sealer:
             row_group_bytes=settings.row_group_bytes,
             ranges=union(each for epoch in epochs for each in epoch.ranges),
             epochs=tuple(epoch.segments for epoch in epochs),
-            compiled=plan.stream,
+            compiled=self._accepted_by(plan, epochs[0].stream_version),
             views=tuple(view for view in views if view.version in epochs[0].folded),
         )
         self._commit(
@@ -249,6 +249,13 @@ class Sealer:
             sum(len(epoch.segments) for epoch in epochs),
             time.monotonic() - begun,
         )
+
+    def _accepted_by(self, plan: StreamPlan, version: str) -> CompiledStream:
+        """The stream as it was declared for epochs."""
+        if plan.stream.version == version:
+            return plan.stream
+        (row,) = (each for each in versions.streams(self._ledger) if each.name == self._stream)
+        return registered.stream(row, version)
 
     def _merge(self) -> None:
         """Ranges of one level into one of the next, as long as there are enough of them."""

@@ -28,7 +28,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark import SparkFiles, TaskContext
 
-from schemas import id_file
+from schemas import id_file, rejects
 from schemas.compile import CompiledStream, CompiledView, sql
 from schemas.compile.partials import PartialTable
 from schemas.engine import ENGINE_FAULTS, RECORDS, Engine, connect
@@ -199,9 +199,8 @@ class SealTask(Sealing):
     def _rejects(self) -> Iterator[pa.Table]:
         for number, epoch in enumerate(self.epochs, self.first):
             tables = [self._read(each).rejects() for each in epoch if each.rejected]
-            for table in in_order(tables):
-                numbers = pa.repeat(pa.scalar(number, pa.int64()), table.num_rows)
-                yield table.add_column(0, pa.field("_epoch", pa.int64()), numbers)
+            for table in in_order([rejects.with_headers(each) for each in tables]):
+                yield rejects.of_epoch(table, number)
 
     def _ids(self) -> Iterator[pa.Table]:
         for epoch in self.epochs:
@@ -269,9 +268,10 @@ class MergeTask(Sealing):
     def _tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
         for each in group:
             with pq.ParquetFile(self.root.check(each.file)) as file:
-                yield file.schema_arrow.empty_table()  # a file may have no row group
+                same = rejects.with_headers if each.kind == REJECTS else _as_it_is
+                yield same(file.schema_arrow.empty_table())  # a file may have no row group
                 for at in range(file.num_row_groups):
-                    yield file.read_row_group(at)
+                    yield same(file.read_row_group(at))
 
     def _id_tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
         """Nothing of a primary key that was declared earlier."""
@@ -327,6 +327,10 @@ def in_order(tables: list[pa.Table]) -> Iterator[pa.Table]:
         yield from listed or tables[:1]
     else:
         yield pa.concat_tables(listed).sort_by([(name, "ascending") for name in IDENTITY])
+
+
+def _as_it_is(table: pa.Table) -> pa.Table:
+    return table
 
 
 def identity(table: pa.Table, row: int) -> tuple[int, int]:

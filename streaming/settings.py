@@ -43,6 +43,12 @@ class Settings:
     catch_up_epochs: int = 8  # tasks that carry all ids after a worker turned out to lack some
     plan_attempts: int = 3  # how often an epoch is planned anew because registrations changed
 
+    replay_rows: int = 50_000  # rejects that are tried again at once, between two micro-batches
+    replay_bytes: int = 32 << 20  # of them, if that is less
+    replay_attempts: int = 3  # how often a part of a replay is tried before the replay is given up
+    replay_look: float = 1.0  # between two looks whether a replay was asked for
+    replay_yield: float = 0.05  # between two parts of one, so that micro-batches get their turn
+
     seal_every: timedelta = timedelta(seconds=60)  # age at which an epoch is sealed; 0: never
     seal_bytes: int = 64 << 20  # of segments, at which they are sealed, and about as many at once
     seal_epochs: int = 500  # epochs at which they are sealed, and as many at once

@@ -22,6 +22,7 @@ RECORDS = (
     "timestamp AS _timestamp",
     "key AS _key",
     "value AS _value",
+    "headers AS _headers",
 )
 
 
@@ -78,6 +79,7 @@ def options(settings: Settings, topic: str) -> dict[str, str]:
         "kafka.bootstrap.servers": settings.bootstrap_servers,
         "subscribe": topic,
         "failOnDataLoss": "true",
+        "includeHeaders": "true",
         "groupIdPrefix": f"everview-{topic}",
         "kafkaConsumer.pollTimeoutMs": milliseconds(settings.kafka_poll_timeout),
         "kafka.isolation.level": "read_committed",

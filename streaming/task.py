@@ -1,6 +1,6 @@
 """On an executor: the records of one task become one segment.
 
-    Arrow batches (_partition, _offset, _timestamp, _key, _value)
+    Arrow batches (_partition, _offset, _timestamp, _key, _value, _headers)
       -> one table -> schemas.engine folds it for every view -> <epoch>-<task>-<token>-<uuid>.zip
       -> one row of JSON for the driver, never a value of an event
 
@@ -28,10 +28,11 @@ from pyspark import TaskContext
 
 from schemas import id_file
 from schemas.compile import CompiledStream, CompiledView
-from schemas.engine import RECORDS, Engine, connect, hash_probe
+from schemas.engine import RECORDS, Engine, Folded, connect, hash_probe
 from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
 from schemas.id_file import IdFile
+from schemas.ledger.replays import Place
 from schemas.position import Range
 from schemas.segment import Segment, SegmentReader, encode
 from schemas.storage import DataRoot
@@ -58,6 +59,15 @@ class SealedIds:
 
 
 @dataclass(frozen=True)
+class Tried:
+    """How far a task of a replay came."""
+
+    until: Place
+    considered: int  # rejects that were not re-admitted before
+    last: bool  # nothing is left
+
+
+@dataclass(frozen=True)
 class TaskReport:
     """What a task tells the driver. With `needs_ids_from` set it folded and wrote nothing."""
 
@@ -71,6 +81,8 @@ class TaskReport:
     has_ids: bool = False
     suspended: tuple[tuple[str, str], ...] = ()  # version, message
     needs_ids_from: int | None = None  # the first epoch whose ids the worker lacks
+    left_out: tuple[tuple[str, int], ...] = ()  # version, accepted events that do not fit it
+    tried: Tried | None = None  # of a replay
 
     def json(self) -> str:
         return json.dumps(asdict(self))
@@ -81,6 +93,10 @@ class TaskReport:
         found["seen"] = {int(p): (first, last) for p, (first, last) in found["seen"].items()}
         found["file"] = None if found["file"] is None else StoredFile(**found["file"])
         found["suspended"] = tuple((version, message) for version, message in found["suspended"])
+        found["left_out"] = tuple((version, count) for version, count in found["left_out"])
+        if found["tried"] is not None:
+            until = Place(**found["tried"].pop("until"))
+            found["tried"] = Tried(until, **found["tried"])
         return cls(**found)
 
 
@@ -108,8 +124,19 @@ class FoldTask:
             yield pa.record_batch({"report": pa.array([report.json()], pa.string())})
 
     def _run(self, records: pa.Table) -> TaskReport:
-        name = self.stream.name
         task, seen = _task_number(), offsets(records)
+        folded = self._fold(records)
+        if isinstance(folded, int):
+            return TaskReport(task, seen, needs_ids_from=folded)
+        written = folded.accepted + folded.rejected
+        if written != records.num_rows:
+            found = f"{written} of {records.num_rows} in task {task}"
+            raise EpochIncomplete(self.stream.name, self.epoch, found)
+        return self._written(task, seen, folded)
+
+    def _fold(self, records: pa.Table) -> Folded | int:
+        """What the records come to, or the first epoch whose ids this worker lacks for it."""
+        name = self.stream.name
         engine = worker_engine(
             self.task_memory, name, self.stream.version, self.epoch, self.sealed.until
         )
@@ -118,10 +145,10 @@ class FoldTask:
             sealed = self._sealed_ids(engine)
             missing = self._add_ids(engine, name)
             if missing is not None:
-                return TaskReport(task, seen, needs_ids_from=missing)
+                return missing
             self._forget_ids(engine, name)
         self._load_references(engine)
-        folded = engine.fold(
+        return engine.fold(
             self.stream,
             self.views,
             records,
@@ -130,10 +157,12 @@ class FoldTask:
             since=self.since,
             sealed_ids=sealed,
         )
-        written = folded.accepted + folded.rejected
-        if written != records.num_rows:
-            found = f"{written} of {records.num_rows} in task {task}"
-            raise EpochIncomplete(name, self.epoch, found)
+
+    def _written(
+        self, task: int, seen: Mapping[int, tuple[int, int]], folded: Folded
+    ) -> TaskReport:
+        """The segment, and what is told of it."""
+        name = self.stream.name
         segment = Segment(
             name,
             self.epoch,
@@ -155,12 +184,13 @@ class FoldTask:
             task,
             seen,
             file,
-            records.num_rows,
+            folded.accepted + folded.rejected,
             folded.accepted,
             folded.duplicates,
             folded.rejected,
             bool(folded.ids is not None and folded.ids.num_rows),
             tuple(sorted(folded.suspended.items())),
+            left_out=tuple(sorted(folded.left_out.items())),
         )
 
     def _sealed_ids(self, engine: Engine) -> list[IdFile]:

@@ -37,6 +37,7 @@ def records(values: Iterable[bytes | None], partition: int = 0, offset: int = 0)
         "_timestamp": [stamp] * len(listed),
         "_key": [None] * len(listed),
         "_value": [*listed],
+        "_headers": [None] * len(listed),
     }
     return pa.Table.from_pydict(columns, schema=RECORDS)
 

@@ -182,6 +182,7 @@ def _records(size: int, seed: int, remembered: int) -> pa.Table:
             "_timestamp": [NOW.replace(tzinfo=None)] * size,
             "_key": [None] * size,
             "_value": [*listed],
+            "_headers": [None] * size,
         },
         schema=RECORDS,
     )

@@ -122,6 +122,7 @@ def _fold(loaded: project.Project) -> tuple[CompiledStream, Folded]:
         "_timestamp": [START.replace(tzinfo=None)] * EVENTS,
         "_key": [None] * EVENTS,
         "_value": [*listed],
+        "_headers": [None] * len(listed),
     }
     records = pa.Table.from_pydict(columns, schema=RECORDS)
     folded = engine.connect().fold(

@@ -19,7 +19,7 @@ from statistics import median
 
 import pyarrow as pa
 
-from batch import rebuild, recount, scratch, session, stages
+from batch import reading, rebuild, recount, scratch, session, stages
 from batch.build import Builder
 from batch.compiled import Compiled
 from batch.settings import Settings
@@ -92,12 +92,13 @@ def measure(folder: Path, events: int) -> list[Cost]:
 
 def _duckdb(ledger: Ledger, state: Path, build: Build) -> float:
     """The view's own SELECT by DuckDB alone, with every core."""
-    stream, view = Compiled(ledger).of(build.view, build.version)
-    files = builds.inputs(ledger, build.id).whole_master
-    paths = [DataRoot(state).local(each.file.path) for each in files]
+    _, view = Compiled(ledger).of(build.view, build.version)
+    inputs = builds.inputs(ledger, build.id)
+    paths = [(each, DataRoot(state).local(each.file.path)) for each in inputs.whole_master]
     with stages.working("4GB", os.cpu_count() or 1) as own:
         begun = time.perf_counter()
-        recount.count(own, stream, view, recount.master(own, stream, paths), 1, build.cut)
+        listed = list(reading.rows(own, inputs.declared, paths))
+        recount.count(own, view, listed, 1, build.cut)
         own.execute(f"CREATE TEMP TABLE answer AS {view.select}")
         return time.perf_counter() - begun
 
@@ -166,5 +167,6 @@ def _records(events: int) -> Iterator[pa.Table]:
             "_timestamp": [START.replace(tzinfo=None)] * len(listed),
             "_key": [None] * len(listed),
             "_value": [*listed],
+            "_headers": [None] * len(listed),
         }
         yield pa.Table.from_pydict(columns, schema=RECORDS)

@@ -137,6 +137,7 @@ def _view(view: ViewRow, epoch: int) -> dict[str, Any]:
         "being_built": view.wanted or (view.version if view.being_built(epoch) else None),
         "suspended": view.suspended_message,
         "since": view.since_epoch,
+        "suspended_epoch": view.suspended_epoch,
     }
 
 
@@ -186,5 +187,5 @@ def _words(view: dict[str, Any]) -> str:
     if view["since"]:
         words += f"; counts from epoch {view['since']} on"
     if view["suspended"]:
-        words += f"; suspended: {view['suspended']}"
+        words += f"; suspended at epoch {view['suspended_epoch']}: {view['suspended']}"
     return words

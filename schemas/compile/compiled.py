@@ -7,7 +7,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from schemas.bound import Bound
-from schemas.compile import cast, dedup, exact, fold, kept, master, parse, partials, present, sql
+from schemas.compile import (
+    cast,
+    dedup,
+    exact,
+    fold,
+    kept,
+    master,
+    parse,
+    partials,
+    present,
+    reading,
+    sql,
+)
 from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialTable
 from schemas.language.reference import Reference
@@ -24,9 +36,9 @@ class CompiledStream:
     """What a task runs for every record of a stream.
 
     `parse` goes from the table `records` (`_partition` INTEGER, `_offset` BIGINT, `_timestamp`
-    TIMESTAMP, `_key` BLOB, `_value` BLOB) to `parsed`; `dedup` from there and from `ids` to
-    `events`. `master`, `rejects` and `ids` are the SELECTs for a segment. `$instant` and `$since`
-    stand for TIMESTAMP literals.
+    TIMESTAMP, `_key` BLOB, `_value` BLOB, `_headers`) to `parsed`; `dedup` from there and from
+    `ids` to `events`. `master`, `rejects` and `ids` are the SELECTs for a segment. `$instant` and
+    `$since` stand for TIMESTAMP literals.
     """
 
     name: str
@@ -44,11 +56,6 @@ class CompiledStream:
         """The columns of the primary key, with their types."""
         types = dict(self.columns)
         return tuple((name, types[name]) for name in self.key)
-
-    def counted(self, source: str, first: int, last: int) -> str:
-        """SELECT of the events that count in epochs `first` to `last`, of a relation of master
-        rows: what views fold, and what their own SELECT is about."""
-        return master.counted(self.columns, source, first, last)
 
 
 @dataclass(frozen=True)
@@ -86,6 +93,26 @@ class CompiledView:
     select: str  # the view's own text
     exact: str  # the same, with what an approximate aggregate estimates in its place
     compared: tuple[Compared, ...]  # per output, what the answer and `exact` must agree on
+    # the stream's columns that its text names, as it is declared for this version
+    reads: tuple[tuple[str, str], ...]
+    reread: str  # see `reading.select`
+    typed: tuple[str, ...] = ()  # versions of the stream whose typed columns are what it reads
+
+    def counted(self, source: str, accepted_by: str, first: int, last: int) -> str:
+        """SELECT of the events that count in epochs `first` to `last`, of a relation of master
+        rows that one version of the stream accepted: what the view folds, and what its own SELECT
+        is about."""
+        if accepted_by in self.typed:
+            return master.counted(self.reads, source, first, last)
+        read = reading.over(master.accepted(source, first, last), self.reread)
+        return f"SELECT * EXCLUDE (_reason) FROM ({read}) WHERE _reason IS NULL"
+
+    def left_out(self, source: str, accepted_by: str, first: int, last: int) -> str | None:
+        """SELECT of how many of those events do not fit this version; None where all do."""
+        if accepted_by in self.typed:
+            return None
+        read = reading.over(master.accepted(source, first, last), self.reread)
+        return f"SELECT count(*) FROM ({read}) WHERE _reason IS NOT NULL"
 
     def finished(self, core: str, wide: Mapping[str, str]) -> str:
         """SELECT of keys, core values and finished columns over merged relations: what `present`
@@ -127,7 +154,7 @@ def compile_stream(stream: Stream, version: str) -> CompiledStream:
     """The SQL of a stream."""
     columns = tuple((column.name, column.type) for column in stream.columns.columns)
     own = sql.names([*parse.RECORD, *(name for name, _ in columns)])
-    record = sql.names(parse.RECORD)
+    record = sql.names([*parse.RECORD, parse.HEADERS])
     return CompiledStream(
         name=stream.name,
         version=version,
@@ -187,8 +214,15 @@ def _wrong(reference: Reference) -> str:
     return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL LIMIT 20"
 
 
-def compile_view(view: View, version: str, references: Sequence[CompiledReference]) -> CompiledView:
-    """The SQL of a view. `references` are those that it joins."""
+def compile_view(
+    view: View,
+    version: str,
+    references: Sequence[CompiledReference],
+    typed: tuple[str, ...] = (),
+) -> CompiledView:
+    """The SQL of a view. `references` are those that it joins, `typed` the versions of its stream
+    whose typed columns it reads."""
+    stream = view.scope.stream
     sources = {view.stream.lower(): "counted"}
     sources |= {reference.name.lower(): reference.table for reference in references}
     return CompiledView(
@@ -204,4 +238,11 @@ def compile_view(view: View, version: str, references: Sequence[CompiledReferenc
         select=view.statement.body,
         exact=exact.text(view),
         compared=exact.compared(view),
+        reads=tuple(
+            (column.name, column.type)
+            for column in stream.columns.columns
+            if column.name in view.columns
+        ),
+        reread=reading.select(stream, view.columns),
+        typed=typed,
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from schemas.compile import sql
+from schemas.compile import parse, sql
 from schemas.language.scope import RECORD_COLUMNS
 
 
@@ -15,7 +15,13 @@ def counted(columns: Sequence[tuple[str, str]], source: str, first: int, last: i
         f"CAST({sql.name(name)} AS {kind}) AS {sql.name(name)}"
         for name, kind in (*RECORD_COLUMNS, *columns)
     ]
-    return (
-        f"SELECT {', '.join(typed)} FROM {source} "
-        f"WHERE NOT _duplicate AND _epoch BETWEEN {first} AND {last}"
-    )
+    return f"SELECT {', '.join(typed)} FROM {source} WHERE {_within(first, last)}"
+
+
+def accepted(source: str, first: int, last: int) -> str:
+    """SELECT of the records of the same events, as they were sent."""
+    return f"SELECT {sql.names(parse.RECORD)} FROM {source} WHERE {_within(first, last)}"
+
+
+def _within(first: int, last: int) -> str:
+    return f"NOT _duplicate AND _epoch BETWEEN {first} AND {last}"

@@ -32,6 +32,7 @@ from schemas.language.table import Check, Column
 MEANING = 1
 
 RECORD = ("_partition", "_offset", "_timestamp", "_key", "_value")
+HEADERS = "_headers"  # of a record; kept with a reject alone
 # longest piece of a value that a reject repeats beside the whole bytes
 SHOWN = 200
 # records of a task whose keys are compared with each other before all others are
@@ -43,9 +44,11 @@ def statements(stream: Stream) -> tuple[str, ...]:
     return (f"CREATE OR REPLACE TEMP TABLE parsed AS {select(stream)}",)
 
 
-def select(stream: Stream, records: str = "records") -> str:
+def select(
+    stream: Stream, records: str = "records", record: Sequence[str] = (*RECORD, HEADERS)
+) -> str:
     """SELECT of the record, the typed columns, and `_reason`, `_column`, `_expected`, `_found`, all
-    NULL for an accepted event."""
+    NULL for an accepted event. `record` names the columns of `records` that are kept."""
     carried = [column for column in stream.columns.columns if column.generated is None]
     fields = _json(stream, carried, records) if stream.format == "json" else _csv(stream, carried)
     layers = [
@@ -53,7 +56,7 @@ def select(stream: Stream, records: str = "records") -> str:
         *fields,
         _values(stream, carried),
         *_generated(stream),
-        *_reasons(stream, carried),
+        *_reasons(stream, carried, record),
     ]
     source = records
     for layer in layers:
@@ -77,8 +80,9 @@ def _json(stream: Stream, carried: Sequence[Column], records: str) -> list[str]:
         for at in range(len(carried))
     ]
     return [
-        # what is no JSON has no keys, what is no object neither has nor begins with a brace
-        "SELECT *, TRY(json_keys(_text)) AS _keys",
+        # what is no JSON has no keys, what is no object neither has nor begins with a brace; to ask
+        # first costs less than what TRY catches, of which a flood of bad events is full
+        "SELECT *, TRY(json_keys(CASE WHEN json_valid(_text) THEN _text END)) AS _keys",
         "SELECT *, CASE WHEN _keys IS NOT NULL "
         r"AND starts_with(ltrim(_text, ' ' || chr(9) || chr(10) || chr(13)), '{') "
         f"THEN _text END AS _document, {_repeated(records)} AS _repeated",
@@ -242,7 +246,7 @@ class _Reason:
     found: str = "NULL"
 
 
-def _reasons(stream: Stream, carried: Sequence[Column]) -> list[str]:
+def _reasons(stream: Stream, carried: Sequence[Column], record: Sequence[str]) -> list[str]:
     """Layers that number the first condition that holds, and say it in words."""
     found = [*_whole(stream, carried)]
     for at, column in enumerate(stream.columns.columns):
@@ -255,7 +259,7 @@ def _reasons(stream: Stream, carried: Sequence[Column]) -> list[str]:
             found.append(_Reason(missing, "missing", column.name, "NOT NULL", "'NULL'"))
     for check in stream.columns.checks:
         found += _of_check(stream, check)
-    columns = sql.names([*RECORD, *(column.name for column in stream.columns.columns)])
+    columns = sql.names([*record, *(column.name for column in stream.columns.columns)])
     numbered = list(enumerate(found, 1))
     cases = " ".join(f"WHEN {reason.condition} THEN {at}" for at, reason in numbered)
     shown = " ".join(f"WHEN {at} THEN {reason.found}" for at, reason in numbered)

@@ -37,6 +37,7 @@ from schemas.errors import (
 )
 from schemas.ledger import bounds, files, leases, retention, tables, versions
 from schemas.ledger.connect import Ledger, number
+from schemas.ledger.declared import Declared, declared_in
 from schemas.ledger.epochs import position_of
 from schemas.ledger.files import BATCH, FINISHED, MASTER, RUN, DataFile, data_file
 from schemas.ledger.leases import Holder, Lease
@@ -82,6 +83,7 @@ class BuildInputs:
     bounds: tuple[Bound, ...]  # from when on its view keeps groups: neither side has others
     ranges: tuple[Range, ...]  # the offsets that (0, cut] covers, by partition
     position: Position  # after the cut
+    declared: tuple[Declared, ...] = ()  # which version of the stream accepted which epochs
 
 
 @dataclass(frozen=True)
@@ -201,6 +203,7 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
             batch = tuple(data_file(row) for row in rows)
         ranges = select(tables.sealed).where(s.stream == made.stream, s.until_epoch <= made.cut)
         sealed = connection.execute(ranges.order_by(s.until_epoch)).all()
+        accepted_by = declared_in(connection, made.stream)
         runs = tuple(
             each
             for each in _data_files(connection, made.stream, RUN, made.base_cut, made.cut)
@@ -218,6 +221,7 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         runs_whole=_covers(carried, made.base_cut, made.cut),
         ranges=tuple(covered(sealed).values()),
         position=position_of(sealed[-1]),
+        declared=accepted_by,
     )
 
 

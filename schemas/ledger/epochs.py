@@ -17,10 +17,11 @@ from sqlalchemy import Connection, Row, Table, func, insert, select, update
 
 from schemas.errors import EpochNotNext, VersionsDiffer
 from schemas.failpoints import failpoint
-from schemas.ledger import leases, tables, versions
+from schemas.ledger import leases, replays, tables, versions
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.files import SEGMENT
 from schemas.ledger.instant import aware
+from schemas.ledger.replays import ReplayPart
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
 
@@ -63,6 +64,7 @@ class EpochCommit:
     folded: tuple[str, ...]  # version ids
     suspended: tuple[tuple[str, str], ...]  # (version id, message), from this epoch on
     uuid: str  # made once per epoch that is planned, kept when its commit is repeated
+    replay: ReplayPart | None = None  # what it re-admits: then it covers no offsets
 
     def __post_init__(self) -> None:
         aware(self.instant)
@@ -117,6 +119,7 @@ def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
     - `EpochNotNext`, `RangeNotContiguous`: number, instant or a range does not follow the last
     - `TopicRecreated`: the ranges belong to another topic of that name
     - `VersionsDiffer`: other versions are registered by now, so plan the epoch anew
+    - `ReplayMoved`: the replay does not stand where the epoch's part begins
     """
     with ledger.write() as connection:
         repeated = _committed_as(connection, commit)
@@ -229,6 +232,8 @@ def _write(connection: Connection, commit: EpochCommit, position: Position) -> N
     _insert_all(connection, tables.ranges, _range_rows(commit))
     _insert_all(connection, tables.files, [_file_row(commit, each, at) for each in commit.segments])
     _mark_versions(connection, commit)
+    if commit.replay is not None:
+        replays.record(connection, commit.stream, commit.replay, commit.instant, commit.epoch)
 
 
 def _range_rows(commit: EpochCommit) -> list[dict[str, object]]:

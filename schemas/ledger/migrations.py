@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from sqlalchemy import Connection, func, insert, inspect, select
+from sqlalchemy import Connection, func, insert, inspect, select, update
 
 from schemas.errors import LedgerTooNew
 from schemas.ledger import tables
@@ -44,8 +44,16 @@ def _stops(connection: Connection) -> None:
     connection.exec_driver_sql(f"ALTER TABLE streams ADD COLUMN {column.name} {kind}")
 
 
-def _nothing(_: Connection) -> None:
-    """4: nothing; the number is another one's."""
+def _replays(connection: Connection) -> None:
+    """4: rejects that are tried again; the declaration that a version of a view reads events by,
+    which was the one that the stream has: none had changed where there were epochs."""
+    tables.replays.create(connection)
+    tables.replay_epochs.create(connection)
+    column = tables.versions.c.stream_version
+    kind = column.type.compile(connection.dialect)
+    connection.exec_driver_sql(f"ALTER TABLE versions ADD COLUMN {column.name} {kind}")
+    now = select(tables.streams.c.version).where(tables.streams.c.name == tables.versions.c.stream)
+    connection.execute(update(tables.versions).values({column: now.scalar_subquery()}))
 
 
 def _retention(connection: Connection) -> None:
@@ -68,7 +76,7 @@ def _retention(connection: Connection) -> None:
 
 FIRST = 1
 # number -> what turns a ledger of the number before into it
-STEPS: Mapping[int, Step] = {2: _batch, 3: _stops, 4: _nothing, 5: _retention}
+STEPS: Mapping[int, Step] = {2: _batch, 3: _stops, 4: _replays, 5: _retention}
 KNOWN = max(STEPS, default=FIRST)
 
 

@@ -12,6 +12,8 @@
        ---< epochs ---< ranges                      one row per epoch; one per partition it moved
        |
        ---< files                                   what an epoch wrote; readers read nothing else
+       |
+       ---< replays ---< replay_epochs              rejects tried again, and the epochs it came to
 
     leases                                          who may write what, under which token
     state                                           one row: the number of the last transaction
@@ -171,6 +173,8 @@ versions = Table(
     Column("retired_epoch", BigInteger),
     # The first epoch that it counts, where retention had removed those before; NULL: all of them.
     Column("since_epoch", BigInteger),
+    # The version of the stream by whose declaration it reads events.
+    Column("stream_version", Text),
     Index("versions_of_stream", "stream", "retired_epoch"),
     sqlite_with_rowid=False,
 )
@@ -366,6 +370,65 @@ seal_requests = Table(
     Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
     # The epoch up to which it is to be sealed soon.
     Column("epoch", BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+replays = Table(
+    "replays",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # The stream whose rejects are tried again.
+    Column("stream", Text, ForeignKey("streams.name"), nullable=False),
+    # The last epoch whose rejects it is about.
+    Column("until_epoch", BigInteger, nullable=False),
+    # The reject up to which all were considered: the epoch that rejected it, ...
+    Column("at_epoch", BigInteger, nullable=False),
+    # ... its partition and ...
+    Column("at_partition", Integer, nullable=False),
+    # ... its offset; -1 before the first.
+    Column("at_offset", BigInteger, nullable=False),
+    # Rejects that were tried again so far.
+    Column("considered", BigInteger, nullable=False, default=0),
+    # Those of them that were accepted, the duplicates among them included.
+    Column("accepted", BigInteger, nullable=False, default=0),
+    # Those of them whose event id counted already.
+    Column("duplicates", BigInteger, nullable=False, default=0),
+    # When somebody asked for it.
+    Column("requested", Instant, nullable=False),
+    # When it came to its end; NULL while it is to go on.
+    Column("finished", Instant),
+    # Why that was before everything was considered; NULL where all was.
+    Column("trouble", Text),
+    Index("replays_of_stream", "stream", "finished"),
+    sqlite_autoincrement=True,
+)
+
+replay_epochs = Table(
+    "replay_epochs",
+    metadata,
+    # The stream and ...
+    Column("stream", Text, ForeignKey("streams.name"), primary_key=True),
+    # ... its epoch, which holds nothing but rejects that were re-admitted.
+    Column("epoch", BigInteger, primary_key=True, autoincrement=False),
+    # The replay it belongs to.
+    Column("replay", Number, ForeignKey("replays.id"), nullable=False),
+    # They stand behind a reject: the epoch that rejected it, ...
+    Column("after_epoch", BigInteger, nullable=False),
+    # ... its partition and ...
+    Column("after_partition", Integer, nullable=False),
+    # ... its offset; -1 before the first.
+    Column("after_offset", BigInteger, nullable=False),
+    # They stand up to a reject, which may be among them: the epoch that rejected it, ...
+    Column("until_epoch", BigInteger, nullable=False),
+    # ... its partition and ...
+    Column("until_partition", Integer, nullable=False),
+    # ... its offset.
+    Column("until_offset", BigInteger, nullable=False),
+    # Rejects that were tried again in it.
+    Column("considered", BigInteger, nullable=False),
+    # Those of them that it holds.
+    Column("accepted", BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
 

@@ -55,6 +55,7 @@ class StreamRow:
     topic_id: str | None = None  # None until the topic was seen
     stopped: str | None = None  # why it cannot go on
     lost: tuple[tuple[int, int, int], ...] = ()  # partition, start, until: what it goes on without
+    declared: tuple[tuple[str, str], ...] = ()  # every version there was, and its definition
 
 
 @dataclass(frozen=True)
@@ -71,6 +72,7 @@ class ViewRow:
     suspended_epoch: int | None = None
     suspended_message: str | None = None
     since_epoch: int | None = None  # the first epoch it counts; None: it counts from the first on
+    stream_version: str | None = None  # by whose declaration it reads events; None: that of now
     # of the version that answers:
     publication: int | None = None  # whose batch view is served; None while speed holds everything
     cut: int = 0  # batch owns the epochs up to it
@@ -115,13 +117,16 @@ def register(
 
 def streams(ledger: Ledger) -> list[StreamRow]:
     """Every stream, by name."""
-    lo = tables.losses.c
+    lo, sv = tables.losses.c, tables.stream_versions.c
     with ledger.read() as connection:
         rows = connection.execute(_STREAMS).all()
         losses = select(tables.losses).order_by(lo.stream, lo.partition, lo.start)
         lost: dict[str, list[tuple[int, int, int]]] = {}
         for each in connection.execute(losses):
             lost.setdefault(each.stream, []).append((each.partition, each.start, each.until))
+        declared: dict[str, list[tuple[str, str]]] = {}
+        for each in connection.execute(select(tables.stream_versions).order_by(sv.registered)):
+            declared.setdefault(each.stream, []).append((each.id, each.definition))
     return [
         StreamRow(
             name=row.name,
@@ -131,6 +136,7 @@ def streams(ledger: Ledger) -> list[StreamRow]:
             topic_id=row.topic_id,
             stopped=None if row.stopped is None else json.loads(row.stopped)["message"],
             lost=tuple(lost.get(row.name, ())),
+            declared=tuple(declared.get(row.name, ())),
         )
         for row in rows
     ]
@@ -278,14 +284,14 @@ def _register_stream(connection: Connection, stream: StreamRow, now: datetime) -
 
 
 def _register_view(connection: Connection, view: ViewRow, now: datetime) -> None:
-    stream_row(connection, view.stream)
+    accepts = str(stream_row(connection, view.stream).version)
     v = tables.versions.c
     this = (v.view == view.name) & (v.id == view.version)
     epoch = last_epoch(connection, view.stream)
     _stays(connection, view)
     known = connection.execute(select(tables.versions).where(this)).first()
     if known is None:
-        _add_version(connection, view, now)
+        _add_version(connection, view, accepts, now)
     elif known.retired_epoch is not None:
         # its runs are gone, and epochs may have come without it
         again = {"retired_epoch": None, "first_epoch": None, "since_epoch": None}
@@ -320,7 +326,7 @@ def retire(connection: Connection, view: str, now: datetime) -> None:
         files.remove(connection, connection.scalars(held).all(), now)
 
 
-def _add_version(connection: Connection, view: ViewRow, now: datetime) -> None:
+def _add_version(connection: Connection, view: ViewRow, stream_version: str, now: datetime) -> None:
     connection.execute(
         insert(tables.versions).values(
             view=view.name,
@@ -328,6 +334,7 @@ def _add_version(connection: Connection, view: ViewRow, now: datetime) -> None:
             stream=view.stream,
             definition=view.definition,
             registered=now,
+            stream_version=stream_version,
         )
     )
     for reference in dict.fromkeys(view.references):
@@ -425,4 +432,5 @@ def _view(row: Row[tuple[object, ...]], references: tuple[ReferenceRow, ...]) ->
         suspended_epoch=row.suspended_epoch,
         suspended_message=row.suspended_message,
         since_epoch=row.since_epoch,
+        stream_version=row.stream_version,
     )

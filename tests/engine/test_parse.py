@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import random
 import struct
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import date, datetime
@@ -675,3 +676,25 @@ def test_ids_are_known_whatever_hash_their_file_has(tmp_path: Path) -> None:
     stream.engine.add_ids(stream.stream, 1, [other])
     (again,) = stream.epoch(2, START, records([b'{"k":"a","d":1}', b'{"k":"b","d":1}'], offset=1))
     assert again.master["_duplicate"].to_pylist() == [True, False]
+
+
+FLOODED = """CREATE STREAM flooded (k VARCHAR, u BIGINT, n INTEGER, moment TIMESTAMP)
+WITH (topic = 'flooded', format = 'json');"""
+GOOD = b'{"k":"abc","u":1234567890,"n":12345,"moment":"2026-01-01"}'
+
+
+@pytest.mark.parametrize("bad", [GOOD[:-1], GOOD.replace(b"12345,", b'"1234",')])
+def test_e31_a_flood_of_bad_events_costs_no_more_than_good_ones(tmp_path: Path, bad: bytes) -> None:
+    """Nine of ten are bad. In CPU time, the best of three; the bound is generous."""
+    folding = Folding(load(tmp_path / "flood", FLOODED))
+    spent = {}
+    for share in (0, 9):
+        table = records([bad if at % 10 < share else GOOD for at in range(20_000)])
+        costs = []
+        for number in range(1, 4):
+            begun = time.process_time()
+            (folded,) = folding.epoch(number, START, table)
+            costs.append(time.process_time() - begun)
+        assert folded.rejected == 2_000 * share
+        spent[share] = min(costs)
+    assert spent[9] < 1.5 * spent[0]

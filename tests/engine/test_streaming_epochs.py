@@ -15,7 +15,7 @@ import pytest
 from pyspark.sql import DataFrame
 
 from schemas import project, registered
-from schemas.engine import Engine
+from schemas.engine import HEADERS, Engine
 from schemas.errors import (
     EpochIncomplete,
     RangeNotContiguous,
@@ -93,6 +93,7 @@ def arrow(records: Iterable[Record]) -> pa.RecordBatch:
         "_timestamp": pa.array([stamp] * len(rows), pa.timestamp("us", "UTC")),
         "_key": pa.nulls(len(rows), pa.binary()),
         "_value": pa.array([row[2] for row in rows], pa.binary()),
+        "_headers": pa.nulls(len(rows), HEADERS),
     }
     return pa.record_batch(columns)
 

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import replace
+import threading
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from schemas.errors import BadUse, OffsetsGone, RangeInvalid, RecordsOutsideRange
+from schemas.errors import BadUse, DamagedFile, OffsetsGone, RangeInvalid, RecordsOutsideRange
 from schemas.ledger.process import is_running, this_process
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
+from streaming import flow as flow_module
 from streaming import run, source
 from streaming.epoch import Enough, check_offsets, merge_suspended
-from streaming.flow import fresh_checkpoint, next_most, one_line
+from streaming.flow import Flow, fresh_checkpoint, next_most, one_line
 from streaming.orphans import remove_unnamed, token_of
 from streaming.report import Report, StreamReport
 from streaming.session import levers
@@ -208,3 +211,38 @@ def test_bad_use_exits_2(arguments: list[str], capsys: pytest.CaptureFixture[str
         Settings(Path("s"), "h:1", max_events_per_epoch=0)
     with pytest.raises(BadUse):
         Settings(Path("s"), "h:1", merge_fanout=1)
+
+
+@dataclass
+class Stubborn:
+    """A writer whose replay fails."""
+
+    stream: str = "s"
+    stopping: threading.Event = field(default_factory=threading.Event)
+    path: str = "rejects/s/1"
+    tried: int = 0
+    given_up: list[str] = field(default_factory=list)
+
+    def replay(self, _frame: object) -> bool:
+        if self.given_up:
+            return False
+        self.tried += 1
+        raise DamagedFile(self.path, "a file", "none")
+
+    def give_up_replay(self, trouble: str) -> None:
+        self.given_up.append(trouble)
+
+
+def test_a_replay_that_fails_again_and_again_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its trouble is not the stream's: the query goes on."""
+    monkeypatch.setattr(flow_module, "is_alive", lambda _: True)
+    writer = Stubborn()
+    settings = Settings(tmp_path, "127.0.0.1:1", replay_attempts=3)
+    flow = Flow(cast(Any, None), settings, cast(Any, writer), lambda _: None, lambda: None)
+    worked = [flow._replay() for _ in range(4)]
+    assert worked == [True, True, True, False]
+    assert writer.tried == 3
+    (trouble,) = writer.given_up
+    assert "rejects/s/1" in trouble

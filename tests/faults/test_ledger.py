@@ -303,8 +303,8 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
         for index in ("files_of_build", "files_removed"):
             old.execute(f"DROP INDEX {index}")
         added = [
-            *("view_bounds", "retentions", "losses", "moves", "publications", "proofs"),
-            *("builds", "seal_requests", "sealed"),
+            *("view_bounds", "retentions", "replay_epochs", "replays", "losses", "moves"),
+            *("publications", "proofs", "builds", "seal_requests", "sealed"),
         ]
         for table in added:
             old.execute(f"DROP TABLE {table}")
@@ -313,6 +313,7 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
             *(("views", name) for name in ("wanted", "publication")),
             ("streams", "stopped"),
             ("versions", "since_epoch"),
+            ("versions", "stream_version"),
         ):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         old.execute("DELETE FROM migrations WHERE number > 1")

@@ -46,10 +46,17 @@ def test_registration_is_given_back(ledger: Ledger) -> None:
     versions.register(ledger, [trains], [view, other], NOW + TTL)
 
     assert rows(ledger) == once
-    assert versions.views(ledger, "trains") == [other]
-    assert versions.views(ledger) == [view, other, *VIEWS]
+    assert versions.views(ledger, "trains") == [replace(other, stream_version="s2")]
+    flights = [replace(each, stream_version=STREAM.version) for each in VIEWS]
+    assert versions.views(ledger) == [
+        replace(view, stream_version=STREAM.version),
+        replace(other, stream_version="s2"),
+        *flights,
+    ]
     streams = [replace(STREAM, topic="flights-topic"), trains]
-    assert versions.streams(ledger) == streams
+    assert versions.streams(ledger) == [
+        replace(each, declared=((each.version, each.definition),)) for each in streams
+    ]
     assert airlines.file == "references/" + "a" * 64
 
 

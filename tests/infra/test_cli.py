@@ -168,20 +168,51 @@ def test_deploy_builds_aside_what_has_history(
     assert capsys.readouterr().out == "nothing differs from what is registered\n"
 
 
-def test_deploy_refuses_a_changed_stream_with_history(
-    project: Path, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize(
+    ("before", "after", "said"),
+    [
+        ("topic = '", "topic = 'other_", "epochs already, of topic 'clicks', and its topic must"),
+        ("VARCHAR PRIMARY", "BIGINT PRIMARY", "and its primary key (id), as it is declared,"),
+        (" PRIMARY KEY", "", "and its primary key (id), as it is declared,"),
+    ],
+)
+def test_deploy_refuses_another_topic_or_key_where_there_is_history(
+    project: Path, capsys: pytest.CaptureFixture[str], before: str, after: str, said: str
 ) -> None:
     cli.main(["deploy"])
     commit_an_epoch(project / ".everview")
-    (project / "clicks.sql").write_text(STREAM.replace("ms ", "more INTEGER, ms ") + VIEW)
+    (project / "clicks.sql").write_text(STREAM.replace(before, after) + VIEW)
     capsys.readouterr()
 
     assert cli.main(["deploy"]) == 2
 
-    said = capsys.readouterr().err
-    assert "stream clicks: changed: stream 'clicks' has 1 epochs already" in said
-    assert said.endswith("Nothing was registered\n")
+    told = capsys.readouterr().err
+    assert "stream clicks: changed: stream 'clicks' has 1 epochs already" in told
+    assert said in told
+    assert told.endswith("Nothing was registered\n")
     assert cli.main(["deploy", "--plan"]) == 1
+
+
+def test_deploy_takes_another_declaration_where_there_is_history(
+    project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cli.main(["deploy"])
+    commit_an_epoch(project / ".everview")
+    other = VIEW.replace("pages", "counts").replace("sum(ms) AS ms", "max(id) AS last")
+    (project / "clicks.sql").write_text(STREAM.replace("ms ", "more INTEGER, ms ") + VIEW + other)
+    assert cli.main(["deploy"]) == 0
+    (project / "clicks.sql").write_text(STREAM.replace("INTEGER", "BIGINT") + VIEW + other)
+    capsys.readouterr()
+
+    assert cli.main(["deploy", "--plan"]) == 0
+
+    told = capsys.readouterr().out
+    assert "stream clicks: changed\n    it accepts events from epoch 2 on" in told
+    assert "`everview rejects clicks --replay` tries rejects again" in told
+    assert "view pages: changed\n" in told
+    assert "It reads the events of earlier epochs anew, by the new declaration\n" in told
+    assert "view counts" not in told
+    assert cli.main(["deploy"]) == 0
 
 
 def test_deploy_is_refused_when_an_epoch_comes_after_its_plan(

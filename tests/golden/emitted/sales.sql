@@ -1,5 +1,5 @@
 -- parse 0
-CREATE OR REPLACE TEMP TABLE parsed AS SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "id", "ts", "shop", "amount", "price", "weight", "basket", "items", ['null value', 'not UTF-8', 'not JSON', 'not an object', 'repeated key', 'type', 'missing', 'type', 'missing', 'type', 'type', 'type', 'type', 'type', 'expression', 'type', 'expression', 'check'][_reject] AS _reason, [NULL, NULL, NULL, NULL, NULL, 'id', 'id', 'ts', 'ts', 'shop', 'amount', 'price', 'weight', 'basket', 'items', 'items', 'amount', 'amount'][_reject] AS _column, ['', '', '', '', '', 'VARCHAR', 'NOT NULL', 'TIMESTAMP', 'NOT NULL', 'VARCHAR', 'INTEGER', 'DECIMAL(12,2)', 'DOUBLE', 'JSON', 'basket ->> ''$.items''', 'INTEGER', 'amount >= 0', 'amount >= 0'][_reject] AS _expected, CASE
+CREATE OR REPLACE TEMP TABLE parsed AS SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "_headers", "id", "ts", "shop", "amount", "price", "weight", "basket", "items", ['null value', 'not UTF-8', 'not JSON', 'not an object', 'repeated key', 'type', 'missing', 'type', 'missing', 'type', 'type', 'type', 'type', 'type', 'expression', 'type', 'expression', 'check'][_reject] AS _reason, [NULL, NULL, NULL, NULL, NULL, 'id', 'id', 'ts', 'ts', 'shop', 'amount', 'price', 'weight', 'basket', 'items', 'items', 'amount', 'amount'][_reject] AS _column, ['', '', '', '', '', 'VARCHAR', 'NOT NULL', 'TIMESTAMP', 'NOT NULL', 'VARCHAR', 'INTEGER', 'DECIMAL(12,2)', 'DOUBLE', 'JSON', 'basket ->> ''$.items''', 'INTEGER', 'amount >= 0', 'amount >= 0'][_reject] AS _expected, CASE
 WHEN _reject IS NOT NULL THEN left(CASE _reject
 WHEN 1 THEN NULL
 WHEN 2 THEN NULL
@@ -86,7 +86,8 @@ WHEN _keys IS NOT NULL AND starts_with(ltrim(_text, ' ' || chr(9) || chr(10) || 
 WHEN _keys IN (SELECT _seen
 FROM (SELECT DISTINCT TRY(json_keys(TRY(decode(_value)))) AS _seen
 FROM (SELECT _value FROM records LIMIT 500)) WHERE len(_seen) = list_unique(_seen)) THEN false ELSE len(_keys) <> list_unique(_keys) END AS _repeated
-FROM (SELECT *, TRY(json_keys(_text)) AS _keys
+FROM (SELECT *, TRY(json_keys(CASE
+WHEN json_valid(_text) THEN _text END)) AS _keys
 FROM (SELECT *, TRY(decode(_value)) AS _text FROM records)))))))))))
 
 -- dedup 0
@@ -100,7 +101,7 @@ FROM (SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "id", "ts"
 SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "id", "ts", "shop", "amount", "price", "weight", "basket", "items", _duplicate FROM events ORDER BY _partition, _offset
 
 -- rejects
-SELECT "_partition", "_offset", "_timestamp", "_key", "_value", _reason, _column, _expected, _found FROM parsed WHERE _reason IS NOT NULL ORDER BY _partition, _offset
+SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "_headers", _reason, _column, _expected, _found FROM parsed WHERE _reason IS NOT NULL ORDER BY _partition, _offset
 
 -- ids
 SELECT hash("id") AS _hash, "id", $instant AS _instant FROM events WHERE NOT _duplicate

@@ -1,5 +1,5 @@
 -- parse 0
-CREATE OR REPLACE TEMP TABLE parsed AS SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "shop", "day", "late", ['null value', 'not UTF-8', 'not CSV', 'field count', 'type', 'missing', 'type', 'missing', 'type'][_reject] AS _reason, [NULL, NULL, NULL, NULL, 'shop', 'shop', 'day', 'day', 'late'][_reject] AS _column, ['', '', '', '3 fields', 'VARCHAR', 'NOT NULL', 'DATE', 'NOT NULL', 'BOOLEAN'][_reject] AS _expected, CASE
+CREATE OR REPLACE TEMP TABLE parsed AS SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "_headers", "shop", "day", "late", ['null value', 'not UTF-8', 'not CSV', 'field count', 'type', 'missing', 'type', 'missing', 'type'][_reject] AS _reason, [NULL, NULL, NULL, NULL, 'shop', 'shop', 'day', 'day', 'late'][_reject] AS _column, ['', '', '', '3 fields', 'VARCHAR', 'NOT NULL', 'DATE', 'NOT NULL', 'BOOLEAN'][_reject] AS _expected, CASE
 WHEN _reject IS NOT NULL THEN left(CASE _reject
 WHEN 1 THEN NULL
 WHEN 2 THEN NULL
@@ -55,7 +55,7 @@ FROM (SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "shop", "d
 SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "shop", "day", "late", _duplicate FROM events ORDER BY _partition, _offset
 
 -- rejects
-SELECT "_partition", "_offset", "_timestamp", "_key", "_value", _reason, _column, _expected, _found FROM parsed WHERE _reason IS NOT NULL ORDER BY _partition, _offset
+SELECT "_partition", "_offset", "_timestamp", "_key", "_value", "_headers", _reason, _column, _expected, _found FROM parsed WHERE _reason IS NOT NULL ORDER BY _partition, _offset
 
 -- ids
 SELECT hash("shop", "day") AS _hash, "shop", "day", $instant AS _instant FROM events WHERE NOT _duplicate
