@@ -165,7 +165,7 @@ def test_other_names_are_refused(answers: httpx.Client, name: str) -> None:
     if name == "everview.nothing":
         assert message == (
             "name 'everview.nothing' must be in schema 'everview'; there is: epochs, freshness, "
-            "handoff, measures, proofs, publications, streams, versions, views"
+            "handoff, measures, proofs, publications, rejects, streams, versions, views"
         )
 
 
