@@ -39,6 +39,7 @@ VERBS = {
     "sql": "run a query, or open a prompt",
     "backup": "copy the state while it runs",
     "restore": "make a state of a backup",
+    "scrub": "read every file, name what is damaged, repair what can be",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
     "verify": "count anew from the master and compare with what is served",

@@ -45,6 +45,7 @@ MOMENTS: Mapping[str, str] = {
     "rebuild.after_files": "in a build: every file of the batch view fsynced, none named",
     "rebuild.after_proof": "in a build: proof recorded, not published",
     "rebuild.after_publish": "in a build: published, nothing cleaned up or told to others",
+    "repair.after_file": "in `everview scrub --repair`: the new file fsynced, not yet in its place",
     "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
     "serve.loaded": "in serving: loaded and checked, not swapped in",
     "clean.before_forget": "in clean-up: files unlinked, the ledger has their rows still",

@@ -11,6 +11,7 @@ from schemas.compile import CompiledStream, CompiledView, compile_reference, com
 from schemas.definitions import Definitions
 from schemas.errors import DefinitionError, VersionOfAnotherRelease
 from schemas.language import parser
+from schemas.language.stream import Stream
 from schemas.ledger import versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.versions import ReferenceRow, StreamRow, ViewRow
@@ -94,9 +95,14 @@ def _plan(row: StreamRow, views: list[ViewRow]) -> StreamPlan:
 
 def stream(row: StreamRow) -> CompiledStream:
     """A stream as it is declared now; raises what `plan` does."""
-    declared = next(iter(_read([row.definition]).streams.values()))
-    _same("stream", row.name, row.version, version.of_stream(declared))
-    return compile_stream(declared, row.version)
+    found = declared(row)
+    _same("stream", row.name, row.version, version.of_stream(found))
+    return compile_stream(found, row.version)
+
+
+def declared(row: StreamRow) -> Stream:
+    """A stream as it was written."""
+    return next(iter(_read([row.definition]).streams.values()))
 
 
 def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:

@@ -33,7 +33,7 @@ from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
 from schemas.id_file import IdFile
 from schemas.position import Range
-from schemas.segment import Segment, SegmentReader, encode
+from schemas.segment import Segment, SegmentOrigin, SegmentReader, encode
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 
@@ -100,6 +100,8 @@ class FoldTask:
     task_memory: str
     ids_whole: bool = False  # no unsealed epoch before those has an id counted after `since`
     ranges: tuple[Range, ...] = ()  # the offsets of the epoch, all its tasks together
+    topic_id: str | None = None
+    alone: bool = False  # whether the epoch has no other task
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = collect(batches)
@@ -143,6 +145,12 @@ class FoldTask:
             folded.ids,
             folded.partials,
             self.ranges,
+            SegmentOrigin(
+                instant=self.instant.isoformat(),
+                stream_version=self.stream.version,
+                topic_id=self.topic_id,
+                alone=self.alone,
+            ),
         )
         failpoint("task.before_segment")
         file = self.root.put(
