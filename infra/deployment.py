@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -12,6 +13,7 @@ from schemas.errors import DeployRefused, LedgerMissing
 from schemas.failpoints import failpoint
 from schemas.ledger import epochs, versions
 from schemas.ledger.connect import Ledger, open_ledger
+from schemas.ledger.copies import back_up
 from schemas.project import Project
 from schemas.storage import DataRoot
 
@@ -62,8 +64,14 @@ def plan(project: Project, state: Path) -> Plan:
     return Plan(_differences(project, streams, views, last), not streams, last)
 
 
+def say(text: str) -> None:
+    """Trouble that keeps nothing from being done."""
+    sys.stderr.write(f"{text}\n")
+
+
 def deploy(project: Project, state: Path, now: datetime) -> Plan:
-    """Registers a project, all of it or nothing; gives what it changed.
+    """Registers a project, all of it or nothing, and keeps a copy of the ledger; gives what it
+    changed.
 
     Raises DeployRefused, and EpochsMoved where a stream that had no epoch when it was looked at
     has some now.
@@ -76,6 +84,7 @@ def deploy(project: Project, state: Path, now: datetime) -> Plan:
         with open_ledger(state, create=True) as ledger:
             versions.register(ledger, *rows, now, found.epochs)
         failpoint("deploy.after_register")
+        back_up(state, say)
     return found
 
 

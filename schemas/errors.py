@@ -159,6 +159,10 @@ class BackupRefused(EverviewError):
     """A backup that cannot be taken, or restored, there; the text says why."""
 
 
+class RestoreRefused(EverviewError):
+    """A ledger that cannot be restored there, or not now; the text says why."""
+
+
 class RepairRefused(EverviewError):
     """A file that cannot take the place of a damaged one."""
 

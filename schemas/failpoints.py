@@ -45,6 +45,8 @@ MOMENTS: Mapping[str, str] = {
     "rebuild.after_files": "in a build: every file of the batch view fsynced, none named",
     "rebuild.after_proof": "in a build: proof recorded, not published",
     "rebuild.after_publish": "in a build: published, nothing cleaned up or told to others",
+    "backup.before_name": "in a publication or a deploy: the ledger copied whole, not yet named",
+    "restore.before_link": "in `everview ledger restore`: the ledger whole beside its place",
     "repair.after_file": "in `everview scrub --repair`: the new file fsynced, not yet in its place",
     "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
     "serve.loaded": "in serving: loaded and checked, not swapped in",
