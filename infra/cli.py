@@ -22,6 +22,7 @@ from schemas.errors import (
     EverviewError,
     FailpointInvalid,
     PublicationUnknown,
+    RestoreRefused,
     StreamUnknown,
     ViewUnknown,
 )
@@ -40,6 +41,7 @@ VERBS = {
     "backup": "copy the state while it runs",
     "restore": "make a state of a backup",
     "scrub": "read every file, name what is damaged, repair what can be",
+    "ledger": "restore: make a ledger again that is lost or damaged",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rebuild": "build batch views anew, prove and publish them",
     "verify": "count anew from the master and compare with what is served",
@@ -54,6 +56,7 @@ BAD_INPUT = (
     DeployRefused,
     FailpointInvalid,
     PublicationUnknown,
+    RestoreRefused,
     StreamUnknown,
     ViewUnknown,
 )

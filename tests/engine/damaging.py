@@ -78,6 +78,7 @@ class Logged(Yard):
         """Another one with the same state."""
         made = copy.copy(self)
         made.folder, made.state = folder, folder / "state"
+        folder.mkdir(parents=True, exist_ok=True)
         copy_ledger(self.state, folder)
         keep_wal(folder / "ledger.db")
         shutil.copytree(self.state, made.state, ignore=lambda *_: ["ledger.db"])
