@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -47,14 +48,15 @@ def run(found: argparse.Namespace) -> int:
     with open_ledger(found.state) as ledger:
         told = scrub.scrub(ledger, root, Pace(found.rate * MEGABYTE), _Progress())
         if found.repair and told.damaged:
-            log = KafkaLog(_broker(found.state, found.project))
-            repairer = Repairer(
-                ledger, root, log, lambda: _contents(found.project), lambda: datetime.now(UTC)
-            )
-            try:
-                repaired = repairer.all(told.damaged)
-            finally:
-                log.close()
+            servers = _broker(found.state, found.project)
+            with closing(KafkaLog(servers)) as log:
+                repaired = Repairer(
+                    ledger,
+                    root,
+                    log if servers else None,
+                    lambda: _contents(found.project),
+                    lambda: datetime.now(UTC),
+                ).all(told.damaged)
     if found.json:
         print(scrub.as_json(told, repaired))
     else:
@@ -64,11 +66,11 @@ def run(found: argparse.Namespace) -> int:
 
 
 def _broker(state: Path, folder: Path) -> str:
-    """That of the running stack, else the one that the settings name."""
+    """That of the running stack, else the one that the settings name; empty where none does."""
     running = stack.read(state)
     if running is not None and running.running:
         return running.bootstrap_servers
-    return settings.load(folder, os.environ).kafka.bootstrap_servers or ""
+    return settings.load(folder, os.environ).kafka.bootstrap_servers
 
 
 def _contents(folder: Path) -> list[Content]:
