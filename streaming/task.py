@@ -278,6 +278,13 @@ def worker_engine(
     return engine
 
 
+def leave_engine() -> None:
+    """Let go of this process's engine, and of the ids that it knows."""
+    _Worker.engine, _Worker.versions = None, {}
+    _Worker.forgotten, _Worker.sealed, _Worker.left = {}, {}, {}
+    gc.unfreeze()
+
+
 def collect(batches: Iterator[pa.RecordBatch]) -> pa.Table:
     """All records of a task, with times in UTC and without a zone."""
     return pa.Table.from_batches([batch.cast(RECORDS) for batch in batches], RECORDS)

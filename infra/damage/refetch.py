@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from pathlib import Path
 
 import pyarrow as pa
 
@@ -20,7 +21,7 @@ from schemas.compile import CompiledStream, CompiledView, sql
 from schemas.engine import Engine, Folded
 from schemas.errors import DamagedFile, DefinitionError, OffsetsNotThere, VersionOfAnotherRelease
 from schemas.ledger import repairs, sealing, versions
-from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, SEGMENT, DataFile
+from schemas.ledger.files import BATCH, IDS, MASTER, REJECTS, RUN, SEGMENT, DataFile
 from schemas.parquet import Description
 from schemas.position import Range
 from schemas.segment import SegmentReader
@@ -167,15 +168,31 @@ def _parsed(engine: Engine, target: Target, stream: CompiledStream, records: pa.
 def _decided(engine: Engine, target: Target, stream: CompiledStream, rows: pa.Table) -> pa.Table:
     """The accepted rows with `_duplicate` as it was decided: as many of an id count as the list of
     ids has of it, the first ones. Where that leaves a choice between events of several partitions,
-    the runs of the same epochs have to agree."""
+    what else was made of the same epochs has to agree."""
+    _counted_ids(engine, target, stream, rows)
+    found, choice = _first(engine, stream, rows, "_partition, _offset")
+    if not choice or _agrees(engine, target, stream, found):
+        return found
+    found, _ = _first(engine, stream, rows, "_timestamp, _partition, _offset")
+    if _agrees(engine, target, stream, found):
+        return found
+    message = (
+        f"of {choice} event ids two partitions have events that differ, and no whole run or batch "
+        "view of the same epochs tells which one counted"
+    )
+    raise target.refused(message)
+
+
+def _first(
+    engine: Engine, stream: CompiledStream, rows: pa.Table, order: str
+) -> tuple[pa.Table, int]:
+    """The first rows of each id in an order count; and how many ids had a choice."""
     key = sql.names(stream.key)
     listed = " AND ".join(f"a.{sql.name(k)} = n.{sql.name(k)}" for k in stream.key)
-    _counted_ids(engine, target, stream)
     engine.register("accepted", rows)
     engine.execute(
         "CREATE OR REPLACE TEMP TABLE decided AS SELECT a.*, coalesce(n.counted, 0) AS _counted "
-        "FROM (SELECT *, row_number() OVER "
-        f"(PARTITION BY {key} ORDER BY _partition, _offset) AS _rank, "
+        f"FROM (SELECT *, row_number() OVER (PARTITION BY {key} ORDER BY {order}) AS _rank, "
         f"count(*) OVER (PARTITION BY {key}) AS _of FROM accepted) a LEFT JOIN "
         f"(SELECT {key}, count(*) AS counted FROM counted_ids GROUP BY ALL) n ON {listed}"
     )
@@ -189,27 +206,21 @@ def _decided(engine: Engine, target: Target, stream: CompiledStream, rows: pa.Ta
         "FROM decided ORDER BY _partition, _offset"
     ).cast(rows.schema)
     engine.con.unregister("accepted")
-    if choice and not _agrees(engine, target, stream, found):
-        message = (
-            f"of {choice} event ids two partitions have events that differ, and no whole run of "
-            "the same epochs tells which one counted"
-        )
-        raise target.refused(message)
-    return found
+    return found, choice
 
 
-def _counted_ids(engine: Engine, target: Target, stream: CompiledStream) -> None:
-    """Leave `counted_ids`: what the lists of ids have of the file's epochs."""
+def _counted_ids(engine: Engine, target: Target, stream: CompiledStream, rows: pa.Table) -> None:
+    """Leave `counted_ids`: what the lists of ids have of the file's epochs. Where one of these is
+    damaged too, an id counts that is in no list of earlier epochs; the counts tell if that holds.
+    """
     columns = ", ".join(f"{sql.name(name)} {kind}" for name, kind in stream.key_types)
     engine.execute(f"CREATE OR REPLACE TEMP TABLE counted_ids ({columns}, _instant TIMESTAMP)")
-    names = sql.names([*stream.key, "_instant"])
-    for each in target.counting(IDS, target.data.first, target.data.last):
-        path = target.root.check(each.file)
-        for table in id_file.tables(path, each.file.path):
-            if id_file.key_of(table.schema) == list(stream.key):
-                engine.register("listed", table)
-                engine.execute(f"INSERT INTO counted_ids SELECT {names} FROM listed")
-                engine.con.unregister("listed")
+    own = target.counting(IDS, target.data.first, target.data.last)
+    try:
+        _list(engine, stream, [target.root.check(each.file) for each in own])
+    except DamagedFile:
+        _not_before(engine, target, stream, rows)
+        return
     if target.origin is not None:
         first, last = (
             moment(text).replace(tzinfo=None).isoformat(sep=" ")
@@ -219,25 +230,58 @@ def _counted_ids(engine: Engine, target: Target, stream: CompiledStream) -> None
         engine.execute(f"DELETE FROM counted_ids WHERE {outside}")
 
 
+def _not_before(engine: Engine, target: Target, stream: CompiledStream, rows: pa.Table) -> None:
+    """Let `counted_ids` have each id of the rows once that no earlier list has."""
+    earlier = [
+        each for each in target.counting(IDS, 1, target.data.first) if each.last < target.data.first
+    ]
+    _list(engine, stream, [target.root.check(each.file) for each in earlier])
+    key = sql.names(stream.key)
+    engine.register("accepted", rows)
+    engine.execute(
+        "CREATE OR REPLACE TEMP TABLE counted_ids AS SELECT DISTINCT ON "
+        f"({key}) {key}, NULL::TIMESTAMP AS _instant FROM accepted ANTI JOIN counted_ids "
+        f"USING ({key})"
+    )
+    engine.con.unregister("accepted")
+
+
+def _list(engine: Engine, stream: CompiledStream, paths: Sequence[Path]) -> None:
+    """Put the ids of files into `counted_ids`."""
+    names = sql.names([*stream.key, "_instant"])
+    for path in paths:
+        for table in id_file.tables(path, path.name):
+            if id_file.key_of(table.schema) == list(stream.key):
+                engine.register("listed", table)
+                engine.execute(f"INSERT INTO counted_ids SELECT {names} FROM listed")
+                engine.con.unregister("listed")
+
+
 def _agrees(engine: Engine, target: Target, stream: CompiledStream, rows: pa.Table) -> bool:
-    """Whether the rows fold to the runs of the same epochs, of which there is at least one."""
-    found = False
+    """Whether the rows fold to the runs, and to the batch views, of the same epochs, of which
+    there is at least one that is whole."""
+    data, found = target.data, False
+    made: dict[tuple[int | None, str, str], list[DataFile]] = {}
+    for each in repairs.counting(target.ledger):
+        one = each.data
+        same = (each.stream, one.first, one.last) == (target.held.stream, data.first, data.last)
+        if same and one.kind in (RUN, BATCH):
+            key = each.build, str(one.version), str(one.table)
+            made.setdefault(key, []).append(one)
     engine.register("found", rows)
-    for run in target.counting(RUN, target.data.first, target.data.last):
-        if (run.first, run.last) != (target.data.first, target.data.last):
-            continue
+    for (_, version, name), files in made.items():
         with contextlib.suppress(DamagedFile):
-            path = target.root.check(run.file)
-            version = str(run.version)
-            name, _ = repairs.views_of(target.ledger, [version])[version]
-            view = registered.compiled(target.row, versions.version(target.ledger, name, version))
-            table = next(each for each in view.tables if each.name == run.table)
+            paths = [target.root.check(each.file) for each in files]
+            view_name, _ = repairs.views_of(target.ledger, [version])[version]
+            row = versions.version(target.ledger, view_name, version)
+            view = registered.compiled(target.row, row)
+            table = next(each for each in view.tables if each.name == name)
             stages.load_references(engine, target.root, view.references)
-            engine.count_from(stream.counted("found", target.data.first, target.data.last))
+            engine.count_from(stream.counted("found", data.first, data.last))
             engine.execute(f"CREATE OR REPLACE TEMP TABLE folded AS {table.fold}")
             merged = f"({table.merge('folded')})"
             ours = f"({stages.partials(table, merged)})"
-            theirs = f"({stages.partials(table, engine.files([path]))})"
+            theirs = f"({stages.partials(table, engine.files(paths))})"
             if compare.unlike(engine, ours, theirs):
                 return False
             found = True

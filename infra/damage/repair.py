@@ -5,8 +5,8 @@
     reference                  from the project
     batch, finished            not patched: a full build publishes others
 
-Each repair has the counts of what it replaces, or it is refused. In that order: a run is folded
-from a master that was repaired before.
+Each repair has the counts of what it replaces, or it is refused. What needs a file that is repaired
+later is tried again.
 """
 
 from __future__ import annotations
@@ -31,8 +31,10 @@ from schemas.parquet import Origin
 from schemas.project import Content
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
+from streaming.task import leave_engine
 
-ORDER = (REFERENCE, SEGMENT, MASTER, REJECTS, IDS, RUN)
+ORDER = (REFERENCE, MASTER, REJECTS, IDS, SEGMENT, RUN)
+REPAIRED = "repaired"
 
 
 class Repairer:
@@ -51,16 +53,23 @@ class Repairer:
         self._contents, self._now = contents, now
 
     def all(self, damaged: Sequence[Damage]) -> dict[str, str]:
-        """Path -> what became of it; words that begin with `repaired` where that is so."""
+        """Path -> what became of it; words that begin with REPAIRED where that is so."""
         told: dict[str, str] = {}
         wanted = sorted(damaged, key=_order)
-        for each in wanted:
-            if each.path not in told:
-                together = [each]
-                if each.kind == SEGMENT:  # those of one epoch, as one
-                    together = [other for other in wanted if _same_epoch(other, each)]
-                told |= dict.fromkeys((one.path for one in together), self._one(together))
-        return told
+        while True:
+            tried: dict[str, str] = {}
+            for each in wanted:
+                if each.path not in tried:
+                    together = [each]
+                    if each.kind == SEGMENT:  # those of one epoch, as one
+                        together = [other for other in wanted if _same_epoch(other, each)]
+                    tried |= dict.fromkeys((one.path for one in together), self._one(together))
+            told |= tried
+            left = [each for each in wanted if not told[each.path].startswith(REPAIRED)]
+            if not left or len(left) == len(wanted):
+                leave_engine()
+                return told
+            wanted = left
 
     def _one(self, together: Sequence[Damage]) -> str:
         first = together[0]
@@ -93,7 +102,7 @@ class Repairer:
             note = f"; its rows are of epoch {held.data.last} now, the last one of the file"
         elif held.data.kind == IDS and held.data.first < held.data.last:
             note = "; its ids are remembered as if counted in the last epoch of the file"
-        return f"repaired: {made.file.path} is in its place{note}"
+        return f"{REPAIRED}: {made.file.path} is in its place{note}"
 
     def _made(self, target: Target, paths: Sequence[str]) -> DataFile:
         kind = target.data.kind
@@ -149,7 +158,7 @@ class Repairer:
         # whoever reads it meanwhile finds no file, and tries again
         self._root.remove(damage.path)
         file: StoredFile = self._root.put("references", sha256, content.data)
-        return f"repaired: {file.path} has its content again"
+        return f"{REPAIRED}: {file.path} has its content again"
 
 
 def _same_epoch(one: Damage, other: Damage) -> bool:

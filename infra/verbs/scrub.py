@@ -17,7 +17,7 @@ from pathlib import Path
 from infra import settings, stack
 from infra.damage import scrub
 from infra.damage.log import KafkaLog
-from infra.damage.repair import Repairer
+from infra.damage.repair import REPAIRED, Repairer
 from infra.damage.scrub import Pace, Scrubbed
 from schemas import project
 from schemas.errors import BadUse
@@ -61,7 +61,7 @@ def run(found: argparse.Namespace) -> int:
         print(scrub.as_json(told, repaired))
     else:
         _show(told, repaired, found.repair)
-    left = [e for e in told.damaged if not repaired.get(e.path, "").startswith("repaired")]
+    left = [e for e in told.damaged if not repaired.get(e.path, "").startswith(REPAIRED)]
     return 1 if left else 0
 
 
@@ -86,7 +86,7 @@ def _show(told: Scrubbed, repaired: dict[str, str], repair: bool) -> None:
         listed = ", ".join(told.stray[:MOST_STRAY])
         more = f" and {len(told.stray) - MOST_STRAY} more" if len(told.stray) > MOST_STRAY else ""
         print(f"{len(told.stray)} files that the ledger does not name are not read: {listed}{more}")
-    fixed = sum(text.startswith("repaired") for text in repaired.values())
+    fixed = sum(text.startswith(REPAIRED) for text in repaired.values())
     count = f"{len(told.damaged)} damaged" if told.damaged else "none damaged"
     count += f", {fixed} repaired" if fixed else ""
     print(f"{told.files:,} files, {told.bytes / MEGABYTE:,.1f} MB read: {count}")

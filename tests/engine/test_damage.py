@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -192,6 +193,19 @@ def test_which_of_two_partitions_counted_is_told_by_the_runs(tmp_path: Path) -> 
     assert yard.held(MASTER) == held
     assert yard.answers() == before
 
+    # but where the log says which one was there first, it is tried, and the runs agree
+    early = pa.array([datetime(2025, 1, 1)] * 3, pa.timestamp("us"))  # noqa: DTZ001
+    first = yard.log.tables[0]
+    yard.log.tables[0] = first.set_column(2, first.schema.field(2), early)
+    (told,) = yard.repair().values()
+    assert told.startswith("repaired")
+    assert yard.answers() == before
+    seal(yard)
+    run = yard.held(RUN)
+    flip(yard.root, run.data.file.path)
+    assert all(text.startswith("repaired") for text in yard.repair().values())
+    assert yard.answers() == before
+
 
 def test_what_is_sealed_away_while_it_is_read_is_no_damage(yard: Logged) -> None:
     done: list[str] = []
@@ -284,3 +298,14 @@ def test_a_repair_of_other_epochs_or_counts_is_refused(yard: Logged) -> None:
     with pytest.raises(RepairRefused, match="does not count"):
         replaced_by(yard, yard.token, "runs/none")
     assert yard.held(RUN).data.file.path == path
+
+
+def test_everything_of_a_range_can_be_made_again(yard: Logged) -> None:
+    """All of its files are damaged, and what the unsealed epochs after it need."""
+    before = yard.answers()
+    for each in repairs.counting(yard.ledger):
+        flip(yard.root, each.data.file.path)
+    told = yard.repair()
+    assert all(text.startswith("repaired") for text in told.values()), told
+    assert yard.scrub().damaged == []
+    assert yard.answers() == before
