@@ -27,7 +27,7 @@ from schemas.ledger import builds, leases, repairs, sealing, versions
 from schemas.ledger.connect import NAME, open_ledger
 from schemas.ledger.copies import back_up, backups
 from schemas.ledger.epochs import lease_name, progress
-from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, SEGMENT
+from schemas.ledger.files import BATCH, IDS, MASTER, REJECTS, RUN, SEGMENT
 from schemas.ledger.leases import Holder
 from schemas.position import Position
 from streaming.orphans import remove_orphans, token_of
@@ -415,3 +415,38 @@ def test_a_restore_that_is_killed_left_nothing(yard: Logged) -> None:
     assert none_differ(yard)
     assert [e for e in repairs.counting(yard.ledger) if e.data.kind == SEGMENT]
     assert run("").returncode == 2
+
+
+def test_a_build_that_the_copy_does_not_know_keeps_its_number(tmp_path: Path) -> None:
+    yard = Logged(tmp_path)
+    for _ in range(2):
+        more(yard, 2)
+        seal(yard)
+        builder(yard.state, yard.ledger).all_steps("by_key", full=False, until=None)
+        if len(builds.publications(yard.ledger, "by_key")) == 1:
+            back_up(yard.state, unsaid)
+    for each in backups(yard.state)[:1]:  # that of the second publication
+        each.unlink()
+    lose(yard)
+    told = restored(yard)
+    assert told.views["by_key"] == "publication 1 is served"
+    assert none_differ(yard)
+    current = json.loads((yard.state / "views" / "by_key" / "current.json").read_text())
+    assert (current["publication"], current["cut"]) == (1, 2)
+    done = builder(yard.state, yard.ledger).all_steps("by_key", full=False, until=None)
+    assert done.build.id == 3
+    assert none_differ(yard)
+
+
+def test_a_publication_without_its_files_is_dropped(yard: Logged) -> None:
+    answers = yard.answers()
+    (batch,) = (e for e in repairs.counting(yard.ledger) if e.data.kind == BATCH)
+    lose(yard)
+    flip(yard.root, batch.data.file.path)
+    told = restored(yard)
+    assert "publication 1 is not whole" in told.views["by_key"]
+    assert {each.publication for each in versions.views(yard.ledger)} == {None}
+    assert yard.answers() == answers  # its runs are made from the master
+    builder(yard.state, yard.ledger).all_steps("by_key", full=False, until=None)
+    assert none_differ(yard)
+    goes_on(yard)

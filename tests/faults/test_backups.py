@@ -64,6 +64,7 @@ def test_trouble_does_not_fail_the_publication(
     assert "not backed up: " in (told := capsys.readouterr().err)
     assert errno.errorcode[errno.ENOSPC] in told or "No space left" in told
     assert backups(world.state) == []
+    assert (world.state / BACKUPS / NAME).exists()
     monkeypatch.setattr(failpoints, "_ACTIONS", {})
     named = back_up(world.state, unsaid)
     assert list((world.state / BACKUPS).iterdir()) == [named]  # and what was left is gone
