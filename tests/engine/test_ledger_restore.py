@@ -35,8 +35,9 @@ from tests.engine.batching import builder
 from tests.engine.conftest import ROOT
 from tests.engine.damaging import Logged, flip
 from tests.engine.test_damage import hit, hits, seal
-from tests.engine.yard import KEYED, STREAM
+from tests.engine.yard import KEYED
 
+pytestmark = pytest.mark.slow
 LATER = datetime(2026, 9, 1, tzinfo=UTC)  # every lease of a yard has expired
 
 
@@ -51,11 +52,11 @@ def more(yard: Logged, count: int) -> None:
         yard.epoch({0: hits(at * 3, at * 3 + 6)[0], 1: [b"no json", hit(100 + at, at)]})
 
 
-@pytest.fixture(scope="module", params=[STREAM, KEYED], ids=["plain", "keyed"])
-def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Logged:
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Logged:
     """A deploy, four epochs, a publication, two sealed epochs, two that are not: the newest copy
     of the ledger is that of the publication."""
-    made = Logged(tmp_path_factory.mktemp("yard"), request.param)
+    made = Logged(tmp_path_factory.mktemp("yard"), KEYED)
     back_up(made.state, unsaid)
     more(made, 4)
     seal(made, seal_epochs=2, merge_fanout=9)

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,11 +15,13 @@ import pytest
 
 from infra import cli
 from infra.damage.scrub import Pace
-from schemas.ledger import repairs
+from schemas.ledger import files, repairs
 from schemas.ledger.connect import NAME
 from schemas.ledger.copies import back_up, backups
 from schemas.ledger.files import BATCH, MASTER, RUN
+from streaming.orphans import remove_orphans
 from tests.engine.batching import Sealed, events
+from tests.engine.conftest import ROOT
 from tests.engine.damaging import flip
 
 
@@ -28,8 +34,8 @@ def world(tmp_path: Path) -> Iterator[Sealed]:
 
 
 def verb(world: Sealed, *arguments: str) -> int:
-    folder = next((world.state.parent / "project").parent.glob("project"))
-    return cli.main([*arguments, "--state", str(world.state), "--project", str(folder)])
+    folder = str(world.state.parent / "project")
+    return cli.main([*arguments, "--state", str(world.state), "--project", folder])
 
 
 def damage(world: Sealed, kind: str) -> str:
@@ -128,3 +134,25 @@ def test_a_lost_ledger_is_restored(world: Sealed, capsys: pytest.CaptureFixture[
     )
     assert "view by_key: it answers from the runs and segments" in views
     assert verb(world, "scrub") == 0
+
+
+def test_a_repair_that_is_killed_changed_nothing(
+    world: Sealed, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = damage(world, RUN)
+    command = [sys.executable, "-P", "-m", "infra", "scrub", "--repair"]
+    command += ["--state", str(world.state), "--project", str(world.state)]
+    own = {**os.environ, "PYTHONPATH": str(ROOT), "EVERVIEW_TEST": "1"}
+    own["EVERVIEW_FAILPOINTS"] = "repair.after_file=kill"
+    found = subprocess.run(command, cwd=ROOT, env=own, capture_output=True, check=False)
+    assert found.returncode == -signal.SIGKILL
+    assert path in [each.data.file.path for each in repairs.counting(world.ledger)]
+
+    assert verb(world, "scrub", "--repair") == 0
+    assert "repaired: runs/" in capsys.readouterr().out
+    left = [each for each in (world.state / "runs").rglob("*.parquet") if each.is_file()]
+    names = files.named(world.ledger, RUN, world.name)
+    assert len(left) == len(names) + 1  # which goes when streaming starts: its token is old then
+    remove_orphans(world.root, world.ledger, world.name, world.lease.token + 1)
+    left = [each for each in (world.state / "runs").rglob("*.parquet") if each.is_file()]
+    assert {each.relative_to(world.state).as_posix() for each in left} == names
