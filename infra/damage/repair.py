@@ -4,6 +4,7 @@
     ids, run                   from the master
     reference                  from the project
     batch, finished            not patched: a full build publishes others
+    any of them                from a backup that has the very file, tried first
 
 Each repair has the counts of what it replaces, or it is refused. What needs a file that is repaired
 later is tried again.
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from pathlib import Path
 
 from infra.damage import refetch, refold
 from infra.damage.log import Log
@@ -39,7 +41,7 @@ REPAIRED = "repaired"
 
 class Repairer:
     """Repairs one file after the other. `log` is None where no broker is to be asked; `contents`
-    gives what the project's references hold."""
+    gives what the project's references hold; `backup` is a folder with copies of files."""
 
     def __init__(
         self,
@@ -48,7 +50,9 @@ class Repairer:
         log: Log | None,
         contents: Callable[[], Sequence[Content]],
         now: Callable[[], datetime],
+        backup: Path | None = None,
     ) -> None:
+        self._backup = None if backup is None else DataRoot(backup)
         self._ledger, self._root, self._log = ledger, root, log
         self._contents, self._now = contents, now
 
@@ -73,14 +77,33 @@ class Repairer:
 
     def _one(self, together: Sequence[Damage]) -> str:
         first = together[0]
-        if first.kind not in ORDER:
-            return f"not repaired: {first.remedy}"
         try:
+            if self._backup is not None and all(map(self._copied, together)):
+                return f"{REPAIRED}: it was copied from the backup"
+            if first.kind not in ORDER:
+                return f"not repaired: {first.remedy}"
             if first.kind == REFERENCE:
                 return self._reference(first)
             return self._file(together)
         except (EverviewError, OSError, *ENGINE_FAULTS) as error:
             return f"not repaired: {error}"
+
+    def _copied(self, damage: Damage) -> bool:
+        """Whether the backup had the file as the ledger has it; then it is at its place again."""
+        assert self._backup is not None
+        copy = self._backup.local(damage.path)
+        if not copy.is_file():
+            return False
+        data = copy.read_bytes()
+        found = StoredFile.of(damage.path, data)
+        sha256 = damage.path.rpartition("/")[2]
+        same = found.sha256 == sha256 if damage.held is None else found == damage.held.data.file
+        if same:
+            # whoever reads it meanwhile finds no file, and tries again
+            self._root.remove(damage.path)
+            folder, _, name = damage.path.rpartition("/")
+            self._root.put(folder, name, data)
+        return same
 
     def _file(self, together: Sequence[Damage]) -> str:
         held = together[0].held

@@ -36,12 +36,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=RATE, metavar="MB", help=help_)
     help_ = "put right what can be: from the master, and from Kafka while it has the offsets"
     parser.add_argument("--repair", action="store_true", help=help_)
+    help_ = "with --repair: a folder of `everview backup`, from which whole files are taken first"
+    parser.add_argument("--from", dest="backup", type=Path, metavar="DIR", help=help_)
     parser.add_argument("--json", action="store_true", help="what was found, as JSON")
 
 
 def run(found: argparse.Namespace) -> int:
     if not found.rate >= 0:
         message = f"--rate must be 0 or more; got {found.rate:g}"
+        raise BadUse(message)
+    if found.backup is not None and not (found.repair and found.backup.is_dir()):
+        message = f"--from must be a folder, and go with --repair; got {found.backup}"
         raise BadUse(message)
     root = DataRoot(found.state)
     repaired: dict[str, str] = {}
@@ -56,6 +61,7 @@ def run(found: argparse.Namespace) -> int:
                     log if servers else None,
                     lambda: _contents(found.project),
                     lambda: datetime.now(UTC),
+                    found.backup,
                 ).all(told.damaged)
     if found.json:
         print(scrub.as_json(told, repaired))

@@ -19,6 +19,7 @@ from schemas.ledger import files, repairs
 from schemas.ledger.connect import NAME
 from schemas.ledger.copies import back_up, backups
 from schemas.ledger.files import BATCH, MASTER, RUN
+from schemas.storage import DataRoot
 from streaming.orphans import remove_orphans
 from tests.engine.batching import Sealed, events
 from tests.engine.conftest import ROOT
@@ -156,3 +157,22 @@ def test_a_repair_that_is_killed_changed_nothing(
     remove_orphans(world.root, world.ledger, world.name, world.lease.token + 1)
     left = [each for each in (world.state / "runs").rglob("*.parquet") if each.is_file()]
     assert {each.relative_to(world.state).as_posix() for each in left} == names
+
+
+def test_whole_files_are_taken_from_a_backup(
+    world: Sealed, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    world.builder().all_steps("by_key", full=False, until=None)
+    copy = tmp_path / "copy"
+    assert verb(world, "backup", str(copy)) == 0
+    held = repairs.counting(world.ledger)
+    damaged = [damage(world, kind) for kind in (BATCH, MASTER, RUN)]
+    flip(DataRoot(copy), damaged[2])  # of which the copy is damaged too
+    assert verb(world, "scrub", "--repair", "--from", str(copy)) == 0
+    said = capsys.readouterr().out
+    assert said.count("repaired: it was copied from the backup") == 2
+    assert said.count("repaired: runs/") == 1
+    after = {each.data.file.path for each in repairs.counting(world.ledger)}
+    assert {each.data.file.path for each in held} - after == {damaged[2]}
+    assert verb(world, "scrub") == 0
+    assert verb(world, "scrub", "--from", str(copy)) == 2
