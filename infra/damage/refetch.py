@@ -40,6 +40,9 @@ def segment(target: Target, log: Log, damaged: Sequence[str]) -> DataFile:
     others = target.counting(SEGMENT, data.first, data.last)
     whole = [each for each in others if each.file.path not in damaged]
     records = _without(fetched(target, log), target.root, whole)
+    if not records.num_rows:
+        message = f"{data.rows} records must be in its offsets; the log has none"
+        raise target.refused(message)
     stream = registered.stream(row)
     ids = sealing.counted_ids(target.ledger, stream.name, 0)
     task = FoldTask(

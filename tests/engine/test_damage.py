@@ -163,6 +163,9 @@ def test_what_has_other_counts_is_no_repair(yard: Logged) -> None:
     assert all("as the ledger has it" in text or "no part" in text for text in told.values()), told
     assert repairs.counting(yard.ledger) == before
     assert yard.on_disk() == files
+    yard.log.tables = []
+    assert all("not repaired" in text for text in yard.repair().values())
+    assert repairs.counting(yard.ledger) == before
 
 
 def test_what_the_log_no_longer_has_is_named(yard: Logged) -> None:
