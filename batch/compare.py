@@ -80,9 +80,10 @@ def unlike(engine: Engine, one: str, other: str) -> int:
         f"SELECT *, 1 AS {number} FROM {one} UNION ALL SELECT *, -1 AS {number} FROM {other}) "
         f"GROUP BY ALL HAVING sum({number}) <> 0"
     )
-    row = engine.con.execute(f"SELECT coalesce(sum(abs({number})), 0) FROM {UNLIKE}").fetchone()
-    assert row is not None
-    return int(row[0])
+    ((found,),) = engine.con.execute(
+        f"SELECT coalesce(sum(abs({number})), 0) FROM {UNLIKE}"
+    ).fetchall()
+    return int(found)
 
 
 def rows(

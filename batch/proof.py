@@ -2,9 +2,11 @@
 
 (a) The new batch view is what the base and the runs since come to, partial by partial. Neither was
     made from the master by this build, so a fault of it shows.
+    Where the runs have a hole, and for a full build where a file of either is damaged, there is
+    nothing to compare with.
 (b) The presented rows are those of V's own SELECT over the master: over all of it for a full build,
-    where the runs have a hole and where it is small enough; else over what is new, against the
-    runs alone.
+    where (a) had nothing to compare with and where it is small enough; else over what is new,
+    against the runs alone.
 
 Where (a) finds a difference, everything is counted anew from the master. If that agrees with the
 build, the runs or the old batch view were wrong and the build is their repair; else it is refused,
@@ -31,6 +33,7 @@ from batch.reading import Rows
 from batch.stages import CORE
 from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
 from schemas.engine import Engine
+from schemas.errors import DamagedFile
 from schemas.ledger.builds import Build, BuildInputs
 from schemas.ledger.files import BATCH, FINISHED, DataFile
 from schemas.storage import DataRoot
@@ -54,7 +57,11 @@ class Proof:
         told = self.evidence
         parts, answer, master = told["partials"], told["answer"], told["master"]
         count = sum(each["built"] for each in parts)
-        first = f"{_many(count, 'partial')} against base and runs" if parts else "no whole runs"
+        first = (
+            f"{_many(count, 'partial')} against base and runs"
+            if parts
+            else f"no partials ({told['partials_skipped']})"
+        )
         second = f"{_many(answer['built'], 'row')} against the view's own SELECT over "
         second += f"{master['rows_read']:,} of {master['rows']:,} events"
         if told["retention"] is not None:
@@ -120,10 +127,11 @@ class _Work:
         self.checked: dict[str, Path] = {}  # files whose sha256 was looked at
         self.folded: dict[str, str] = {}  # by table, once they are needed
         self.built = {table.name: self._built(table) for table in view.tables}
+        self.skipped = self._nothing_to_compare()
 
     def prove(self, proof_rows: int) -> Proof:
-        whole = self.build.full or not self.inputs.runs_whole or self.total <= proof_rows
-        tables = self.view.tables if self.inputs.runs_whole else ()
+        whole = self.build.full or self.skipped is not None or self.total <= proof_rows
+        tables = self.view.tables if self.skipped is None else ()
         found = [compare.partials(self.engine, table, *self._partials(table)) for table in tables]
         answer = self._whole() if whole else self._delta()
         finished = self._finished()
@@ -146,7 +154,7 @@ class _Work:
             "build": self.build.id,
             "epochs": [1, self.build.cut],
             "partials": [each.json() for each in found],
-            "partials_skipped": None if self.inputs.runs_whole else "the runs have a hole",
+            "partials_skipped": self.skipped,
             "answer": {
                 **answer.json(),
                 "scope": "whole" if whole else "delta",
@@ -169,6 +177,19 @@ class _Work:
         return Proof(verdict, evidence, tuple(told))
 
     # ---- (a)
+
+    def _nothing_to_compare(self) -> str | None:
+        """Why there is no base, or no whole runs, to compare the partials with. Damage is a reason
+        for a full build alone, which makes neither part of what it builds."""
+        if not self.inputs.runs_whole:
+            return "the runs have a hole"
+        try:
+            self._paths([*self.inputs.base_batch, *self.inputs.runs])
+        except DamagedFile as error:
+            if not self.build.full:
+                raise
+            return f"file {error.path!r} is damaged"
+        return None
 
     def _partials(self, table: PartialTable) -> tuple[str, str]:
         """The built partials, and the merge of base and runs."""

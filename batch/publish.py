@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -21,6 +22,7 @@ from schemas.failpoints import failpoint
 from schemas.ledger import builds, files, versions
 from schemas.ledger.builds import Build, PublicationRow
 from schemas.ledger.connect import Ledger
+from schemas.ledger.copies import back_up
 from schemas.ledger.files import FINISHED
 from schemas.storage import DataRoot, fsync_folder
 
@@ -30,12 +32,18 @@ CURRENT = "current.json"
 def publish(
     ledger: Ledger, root: DataRoot, build: Build, now: datetime, rollback_window: timedelta
 ) -> PublicationRow:
-    """Make a proven build the one that is served. Publishing again what is published does no more
-    than to see that `current.json` names what is served."""
+    """Make a proven build the one that is served, and keep a copy of the ledger that has it.
+    Publishing again what is published does no more than to see that `current.json` names what is
+    served."""
     published = builds.publish(ledger, build.id, build.token, now, rollback_window)
     failpoint("rebuild.after_publish")
     write_current(ledger, root, build.view)
+    back_up(root.local("views").parent, _say)
     return published
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def write_current(ledger: Ledger, root: DataRoot, view: str) -> bool:

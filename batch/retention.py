@@ -12,6 +12,7 @@ not proven to the last partial is not removed.
 
 from __future__ import annotations
 
+import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -36,6 +37,7 @@ from schemas.errors import RetentionRefused, StaleToken
 from schemas.failpoints import failpoint
 from schemas.ledger import leases, retention, versions
 from schemas.ledger.connect import Ledger
+from schemas.ledger.copies import back_up
 from schemas.ledger.declared import Declared
 from schemas.ledger.declared import declared as declared_epochs
 from schemas.ledger.files import BASE, DataFile, named
@@ -147,6 +149,8 @@ class Retainer:
             plan = retention.begin(self._ledger, stream, lease, now - self._age(stream), now)
             self._remove_leftovers(plan, lease)
             count = 0 if plan.empty else self._work(plan, lease)
+        if count:
+            back_up(self._settings.state, _say)  # what was let go is on record nowhere else
         old = self._now() - self._settings.keep_removed
         publish.remove_old(self._ledger, self._root, stream, old)
         return Retained(plan, count, time.monotonic() - begun)
@@ -371,6 +375,10 @@ def _evidence(plan: Plan, found: Sequence[Sequence[Comparison]]) -> dict[str, An
             for each, compared in zip(plan.versions, found, strict=True)
         ]
     }
+
+
+def _say(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def token_of(name: str) -> int:

@@ -22,6 +22,7 @@ from schemas.errors import (
     EverviewError,
     FailpointInvalid,
     PublicationUnknown,
+    RestoreRefused,
     StreamUnknown,
     ViewUnknown,
 )
@@ -39,6 +40,8 @@ VERBS = {
     "sql": "run a query, or open a prompt",
     "backup": "copy the state while it runs",
     "restore": "make a state of a backup",
+    "scrub": "read every file, name what is damaged, repair what can be",
+    "ledger": "restore: make a ledger again that is lost or damaged",
     "accept-loss": "let a stream go on without offsets that Kafka lost",
     "rejects": "events that do not fit their stream: look at them, and try them again",
     "rebuild": "build batch views anew, prove and publish them",
@@ -55,6 +58,7 @@ BAD_INPUT = (
     DeployRefused,
     FailpointInvalid,
     PublicationUnknown,
+    RestoreRefused,
     StreamUnknown,
     ViewUnknown,
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -13,6 +14,7 @@ from schemas.failpoints import failpoint
 from schemas.language.stream import Stream
 from schemas.ledger import epochs, versions
 from schemas.ledger.connect import Ledger, open_ledger
+from schemas.ledger.copies import back_up
 from schemas.ledger.versions import StreamRow
 from schemas.project import Project
 from schemas.storage import DataRoot
@@ -64,8 +66,14 @@ def plan(project: Project, state: Path) -> Plan:
     return Plan(_differences(project, streams, views, last), not streams, last)
 
 
+def say(text: str) -> None:
+    """Trouble that keeps nothing from being done."""
+    sys.stderr.write(f"{text}\n")
+
+
 def deploy(project: Project, state: Path, now: datetime) -> Plan:
-    """Registers a project, all of it or nothing; gives what it changed.
+    """Registers a project, all of it or nothing, and keeps a copy of the ledger; gives what it
+    changed.
 
     Raises DeployRefused, and EpochsMoved where a stream that had no epoch when it was looked at
     has some now.
@@ -78,6 +86,7 @@ def deploy(project: Project, state: Path, now: datetime) -> Plan:
         with open_ledger(state, create=True) as ledger:
             versions.register(ledger, *rows, now, found.epochs)
         failpoint("deploy.after_register")
+        back_up(state, say)
     return found
 
 

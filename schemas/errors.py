@@ -168,6 +168,33 @@ class BackupRefused(EverviewError):
     """A backup that cannot be taken, or restored, there; the text says why."""
 
 
+class RestoreRefused(EverviewError):
+    """A ledger that cannot be restored there, or not now; the text says why."""
+
+
+class RepairRefused(EverviewError):
+    """A file that cannot take the place of a damaged one."""
+
+    def __init__(self, path: str, why: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(f"repair {path!r} is refused: {why}. Nothing was changed")
+
+
+class OffsetsNotThere(EverviewError):
+    """Offsets that a repair needs and the log does not have (partition, first, behind the last)."""
+
+    def __init__(
+        self, stream: str, topic: str, why: str, missing: Sequence[tuple[int, int, int]]
+    ) -> None:
+        self.stream, self.missing = stream, tuple(missing)
+        listed = ", ".join(f"{start}..{until - 1} of partition {p}" for p, start, until in missing)
+        text = (
+            f"topic {topic!r} of stream {stream!r} must have offsets {listed}; {why}. Restore the "
+            "file from a backup; batch views and runs still hold the sums of its events"
+        )
+        super().__init__(text)
+
+
 class NothingLost(EverviewError):
     """A loss was to be accepted, and none is known."""
 

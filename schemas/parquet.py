@@ -5,8 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -15,6 +16,31 @@ from schemas.errors import DamagedFile
 from schemas.position import Range
 
 KEY = "everview"
+EXPECTED = "a data file that says what it is"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What the ledger has of the epochs in a sealed file: enough to know them without it."""
+
+    first_instant: str  # ISO 8601 in UTC, of the first epoch
+    instant: str  # of the last one
+    stream_version: str
+    topic_id: str | None
+    folded: tuple[str, ...]  # version ids, the same in each epoch
+    accepted: int
+    duplicates: int
+    rejected: int
+
+    def with_next(self, later: Origin) -> Origin:
+        """That of both, where the other's epochs come later."""
+        return replace(
+            self,
+            instant=later.instant,
+            accepted=self.accepted + later.accepted,
+            duplicates=self.duplicates + later.duplicates,
+            rejected=self.rejected + later.rejected,
+        )
 
 
 @dataclass(frozen=True)
@@ -29,6 +55,7 @@ class Description:
     view: str | None = None
     version: str | None = None
     table: str | None = None
+    origin: Origin | None = None  # files of early releases lack it
 
     def json(self) -> str:
         told = {
@@ -40,6 +67,7 @@ class Description:
             "view": self.view,
             "version": self.version,
             "table": self.table,
+            "origin": None if self.origin is None else asdict(self.origin),
         }
         return json.dumps({name: value for name, value in told.items() if value is not None})
 
@@ -51,16 +79,29 @@ class Description:
 def described(path: Path, name: str) -> Description:
     """What a Parquet file, or an Arrow one, says of itself; `DamagedFile`, by the `name` that the
     ledger has for it, where it says nothing."""
-    expected = "a data file that says what it is"
+    found = said(path, name)
+    if found is None:
+        raise DamagedFile(name, EXPECTED, "one that does not")
+    return found
+
+
+def said(path: Path, name: str) -> Description | None:
+    """As `described`; None where a whole file says nothing."""
     try:
         told = _metadata(path, name).get(KEY.encode())
-        if told is None:
-            raise DamagedFile(name, expected, "one that does not")
-        found = json.loads(told)
-        ranges = tuple(Range(*each) for each in found.pop("ranges"))
-        return Description(ranges=ranges, **found)
+        return None if told is None else _description(dict(json.loads(told)))
     except (pa.ArrowException, OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedFile(name, expected, str(error)) from error
+        raise DamagedFile(name, EXPECTED, str(error)) from error
+
+
+def _description(told: dict[str, Any]) -> Description:
+    known = {each.name for each in fields(Description)}
+    found = {name: value for name, value in told.items() if name in known}
+    found["ranges"] = tuple(Range(*each) for each in told["ranges"])
+    origin = told.get("origin")
+    if origin is not None:
+        found["origin"] = Origin(**{**origin, "folded": tuple(origin["folded"])})
+    return Description(**found)
 
 
 def _metadata(path: Path, name: str) -> dict[bytes, bytes]:

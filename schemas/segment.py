@@ -44,6 +44,15 @@ UNREADABLE = (
 )
 
 
+class SegmentOrigin(TypedDict):
+    """An epoch as its driver planned it."""
+
+    instant: str  # ISO 8601 in UTC
+    stream_version: str
+    topic_id: str | None
+    alone: bool  # whether this segment is all of the epoch
+
+
 class Header(TypedDict):
     """`segment.json`."""
 
@@ -57,6 +66,8 @@ class Header(TypedDict):
     partials: dict[str, dict[str, int]]  # version id -> table name -> rows
     # partition, start and until of the epoch, all tasks of it together; early segments lack it
     ranges: NotRequired[list[tuple[int, int, int]]]
+    # what the ledger has of the epoch, for when that is lost; early segments lack it
+    origin: NotRequired[SegmentOrigin]
 
 
 @dataclass(frozen=True)
@@ -71,10 +82,11 @@ class Segment:
     ids: pa.Table | None  # key columns and _instant; None without a primary key
     partials: Mapping[str, Mapping[str, pa.Table]]  # version id -> table name -> rows
     ranges: tuple[Range, ...] = ()  # the offsets that its epoch covers, all its tasks together
+    origin: SegmentOrigin | None = None
 
     @property
     def header(self) -> Header:
-        return {
+        told: Header = {
             "format": FORMAT,
             "stream": self.stream,
             "epoch": self.epoch,
@@ -88,6 +100,9 @@ class Segment:
             },
             "ranges": [(each.partition, each.start, each.until) for each in self.ranges],
         }
+        if self.origin is not None:
+            told["origin"] = self.origin
+        return told
 
 
 def encode(segment: Segment) -> bytes:

@@ -293,6 +293,7 @@ class EpochWriter:
             ids=tuple(self._ids) if plan.stream.key else (),
             task_memory=self.settings.task_memory,
             ranges=ranges,
+            topic_id=self._topic_id,
         )
         if plan.stream.key and self._catch_up is not None:
             task = with_ids(task, self._catch_up)
@@ -329,6 +330,7 @@ class EpochWriter:
         # With a primary key ids are decided over the whole epoch, so it is one task.
         size = sum(each.size for each in ranges)
         one = bool(task.stream.key) or size <= self.settings.small_epoch
+        task = replace(task, alone=one)
         reports = self._job(frame.coalesce(1) if one else frame, task, size)
         for repeat in range(REPEATS):
             missing = [each.needs_ids_from for each in reports if each.needs_ids_from is not None]

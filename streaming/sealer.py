@@ -43,7 +43,7 @@ from schemas.ledger.sealing import (
     sealed_ranges,
     sealed_until,
 )
-from schemas.parquet import union
+from schemas.parquet import Origin, union
 from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
 from streaming import levels
@@ -231,11 +231,13 @@ class Sealer:
             epochs=tuple(epoch.segments for epoch in epochs),
             compiled=self._accepted_by(plan, epochs[0].stream_version),
             views=tuple(view for view in views if view.version in epochs[0].folded),
+            origin=_origin(epochs),
         )
+        read = [each.file.path for epoch in epochs for each in epoch.segments]
         self._commit(
             self._run(task),
             lambda files: seal(
-                self._ledger, self._stream, self._token, first, last, files, self._now()
+                self._ledger, self._stream, self._token, first, last, files, self._now(), read
             ),
         )
         del self._pending[: len(epochs)]
@@ -386,6 +388,20 @@ class Sealer:
                 self._root.remove(path)
             failpoint("clean.before_forget")
             forget(self._ledger, part)
+
+
+def _origin(epochs: Sequence[CommittedEpoch]) -> Origin:
+    """What a file of these epochs says of them; they are of one kind."""
+    return Origin(
+        first_instant=epochs[0].instant.isoformat(),
+        instant=epochs[-1].instant.isoformat(),
+        stream_version=epochs[0].stream_version,
+        topic_id=epochs[-1].topic_id,
+        folded=tuple(sorted(epochs[0].folded)),
+        accepted=sum(each.accepted for each in epochs),
+        duplicates=sum(each.duplicates for each in epochs),
+        rejected=sum(each.rejected for each in epochs),
+    )
 
 
 class SparkRun:

@@ -13,6 +13,7 @@ which files there are now, durable; they mean nothing until the ledger names the
 
 from __future__ import annotations
 
+import functools
 import itertools
 import json
 import tempfile
@@ -35,7 +36,7 @@ from schemas.engine import ENGINE_FAULTS, RECORDS, Engine, connect
 from schemas.errors import EverviewError, SealingFailed
 from schemas.ledger.epochs import SegmentFile
 from schemas.ledger.files import IDS, MASTER, REJECTS, RUN, DataFile
-from schemas.parquet import Description, described, union
+from schemas.parquet import Description, Origin, described, union
 from schemas.position import Range
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
@@ -158,9 +159,12 @@ class SealTask(Sealing):
     epochs: tuple[tuple[SegmentFile, ...], ...]
     compiled: CompiledStream
     views: tuple[CompiledView, ...]  # those whose runs are written
+    origin: Origin | None = None  # what the ledger has of those epochs
 
     def _files(self, spill: str) -> Iterator[DataFile]:
-        rows = Description(MASTER, self.stream, self.first, self.last, self.ranges)
+        rows = Description(
+            MASTER, self.stream, self.first, self.last, self.ranges, origin=self.origin
+        )
         yield self._write_rows(rows, self._master())
         if any(each.rejected for epoch in self.epochs for each in epoch):
             yield self._write_rows(replace(rows, kind=REJECTS), self._rejects())
@@ -262,8 +266,13 @@ class MergeTask(Sealing):
     def _together(self, files: tuple[DataFile, ...]) -> Description:
         """What the file says of itself that holds all of these."""
         told = [described(self.root.local(each.file.path), each.file.path) for each in files]
-        ranges = union(each for one in told for each in one.ranges)
-        return replace(told[0], first=files[0].first, last=files[-1].last, ranges=ranges)
+        return replace(
+            told[0],
+            first=files[0].first,
+            last=files[-1].last,
+            ranges=union(each for one in told for each in one.ranges),
+            origin=_origin(told),
+        )
 
     def _tables(self, group: tuple[DataFile, ...]) -> Iterator[pa.Table]:
         for each in group:
@@ -310,6 +319,12 @@ class Gathered:
             yield "parts"
         finally:
             self.engine.con.unregister("parts")
+
+
+def _origin(told: Sequence[Description]) -> Origin | None:
+    """That of all of these together; None where one of them does not say."""
+    found = [each.origin for each in told if each.origin is not None]
+    return functools.reduce(Origin.with_next, found) if len(found) == len(told) else None
 
 
 def nothing(table: PartialTable) -> str:

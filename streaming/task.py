@@ -34,7 +34,7 @@ from schemas.failpoints import failpoint
 from schemas.id_file import IdFile
 from schemas.ledger.replays import Place
 from schemas.position import Range
-from schemas.segment import Segment, SegmentReader, encode
+from schemas.segment import Segment, SegmentOrigin, SegmentReader, encode
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 
@@ -116,6 +116,8 @@ class FoldTask:
     task_memory: str
     ids_whole: bool = False  # no unsealed epoch before those has an id counted after `since`
     ranges: tuple[Range, ...] = ()  # the offsets of the epoch, all its tasks together
+    topic_id: str | None = None
+    alone: bool = False  # whether the epoch has no other task
 
     def __call__(self, batches: Iterator[pa.RecordBatch]) -> Iterator[pa.RecordBatch]:
         records = collect(batches)
@@ -172,6 +174,12 @@ class FoldTask:
             folded.ids,
             folded.partials,
             self.ranges,
+            SegmentOrigin(
+                instant=self.instant.isoformat(),
+                stream_version=self.stream.version,
+                topic_id=self.topic_id,
+                alone=self.alone,
+            ),
         )
         failpoint("task.before_segment")
         file = self.root.put(
@@ -298,6 +306,13 @@ def worker_engine(
             gc.collect()
             gc.freeze()  # Spark collects after each task; imported modules need not be walked
     return engine
+
+
+def leave_engine() -> None:
+    """Let go of this process's engine, and of the ids that it knows."""
+    _Worker.engine, _Worker.versions = None, {}
+    _Worker.forgotten, _Worker.sealed, _Worker.left = {}, {}, {}
+    gc.unfreeze()
 
 
 def collect(batches: Iterator[pa.RecordBatch]) -> pa.Table:

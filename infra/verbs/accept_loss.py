@@ -9,8 +9,10 @@ import argparse
 import json
 from datetime import UTC, datetime
 
+from infra.deployment import say
 from schemas.ledger import stops
 from schemas.ledger.connect import open_ledger
+from schemas.ledger.copies import back_up
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -21,6 +23,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(found: argparse.Namespace) -> int:
     with open_ledger(found.state) as ledger:
         ranges = stops.accept_loss(ledger, found.stream, datetime.now(UTC))
+    back_up(found.state, say)  # no file tells of it
     if found.json:
         lost = [[each.partition, each.start, each.until] for each in ranges]
         print(json.dumps({"stream": found.stream, "lost": lost}))

@@ -155,6 +155,16 @@ def news(ledger: Ledger, known: Mapping[str, int], limit: int) -> News:
         return News(number(connection), found, sealed)
 
 
+def adopt(connection: Connection, commit: EpochCommit, position: Position) -> None:
+    """Write an epoch that was committed to a ledger that is lost. Inside another transaction."""
+    _write(connection, commit, position)
+
+
+def folded_set(connection: Connection, folded: Iterable[str]) -> int:
+    """The id of a set of versions, inside another transaction."""
+    return _folded_set(connection, folded)
+
+
 def _progress(connection: Connection, stream: str) -> Progress:
     topic_id = versions.stream_row(connection, stream).topic_id
     e = tables.epochs.c

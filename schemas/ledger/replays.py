@@ -66,7 +66,7 @@ def record(
     if found.finished is not None or found.cursor != part.after:
         raise ReplayMoved(stream, part.replay, str(part.after), str(found.cursor))
     values = {
-        **_columns("at", part.until),
+        **columns("at", part.until),
         "considered": found.considered + part.considered,
         "accepted": found.accepted + part.accepted,
         "duplicates": found.duplicates + part.duplicates,
@@ -79,8 +79,8 @@ def record(
                 stream=stream,
                 epoch=epoch,
                 replay=part.replay,
-                **_columns("after", part.after),
-                **_columns("until", part.until),
+                **columns("after", part.after),
+                **columns("until", part.until),
                 considered=part.considered,
                 accepted=part.accepted,
             )
@@ -108,7 +108,8 @@ def of(found: Row[tuple[object, ...]]) -> Replay:
     )
 
 
-def _columns(name: str, place: Place) -> dict[str, int]:
+def columns(name: str, place: Place) -> dict[str, int]:
+    """A place as the columns of that name."""
     return {
         f"{name}_epoch": place.epoch,
         f"{name}_partition": place.partition,

@@ -102,12 +102,13 @@ def seal(
     last: int,
     added: Sequence[DataFile],
     now: datetime,
+    segments: Iterable[str] | None = None,
 ) -> int:
     """Put a range and its files in the place of epochs `first` to `last` and of their segments, in
-    one transaction; gives the new state number.
+    one transaction; gives the new state number. `segments` are the paths of those that were read.
 
     Raises `StaleToken`, and `SealingNotNext` unless they are the next epochs, of one stream version
-    and one set of folded versions.
+    and one set of folded versions, and their segments are still the ones that were read.
     """
     e, r = tables.epochs.c, tables.ranges.c
     with ledger.write() as connection:
@@ -130,9 +131,13 @@ def seal(
             delete(tables.epochs).where(e.stream == stream, e.epoch.between(first, last))
         )
         f = tables.files.c
-        segments = select(f.id).where(f.stream == stream, f.kind == SEGMENT)
-        segments = segments.where(f.from_epoch.between(first, last), f.removed_state.is_(None))
-        files.remove(connection, connection.scalars(segments).all(), now)
+        counting = select(f.id, f.path).where(f.stream == stream, f.kind == SEGMENT)
+        counting = counting.where(f.from_epoch.between(first, last), f.removed_state.is_(None))
+        held = {row.path: row.id for row in connection.execute(counting)}
+        if segments is not None and held.keys() != set(segments):
+            other = min(held.keys() ^ set(segments))
+            raise SealingNotNext(stream, "the segments that count", f"a change of {other}")
+        files.remove(connection, list(held.values()), now)
         files.add(connection, stream, token, _needed(connection, stream, added))
         return number(connection)
 
@@ -150,7 +155,8 @@ def merge_ranges(
     new state number.
 
     Raises `StaleToken`, and `SealingNotNext` unless the ranges are there, are adjacent, carry the
-    same versions, no kept boundary lies inside, and what is `removed` counts still.
+    same versions, no kept boundary lies inside, and every file of `removed` still counts: one that
+    was repaired meanwhile has another in its place.
     """
     s, f = tables.sealed.c, tables.files.c
     first, last = ranges[0].first, ranges[-1].last
@@ -170,16 +176,13 @@ def merge_ranges(
         level = max(row.level for row in rows) + 1
         offsets = _json((p, r.start, r.until) for p, r in covered(rows).items())
         _put(connection, rows, first, last, level=level, begun=rows[0].from_instant, ranges=offsets)
-        paths = [each.file.path for each in removed]
-        ids = connection.execute(
-            select(f.id, f.path).where(f.stream == stream, f.removed_state.is_(None))
-        )
-        wanted = set(paths)
-        found = [row.id for row in ids if row.path in wanted]
-        if len(found) != len(wanted):  # retention was quicker: what was merged is to be gone
-            some = f"{len(wanted) - len(found)} that do not"
-            raise SealingNotNext(stream, "files that count", some)
-        files.remove(connection, found, now)
+        wanted = {each.file.path for each in removed}
+        counting = select(f.id, f.path).where(f.stream == stream, f.removed_state.is_(None))
+        held = {row.path: row.id for row in connection.execute(counting) if row.path in wanted}
+        gone = sorted(wanted - held.keys())
+        if gone:
+            raise SealingNotNext(stream, "files that count", f"{gone[0]}, which does not any more")
+        files.remove(connection, list(held.values()), now)
         files.add(connection, stream, token, _needed(connection, stream, added))
         return number(connection)
 

@@ -206,3 +206,36 @@ def test_a_damaged_file_is_named_and_nothing_is_published(world: Sealed, kind: s
 
     assert builds.publications(world.ledger, "by_key") == []
     assert builds.build(world.ledger, 1).state == "failed"
+
+
+def damaged(world: Sealed, kind: str) -> str:
+    """Flip a bit in the view's core file of a kind; gives its name."""
+    version = world.folding.view("by_key").version
+    file = world.root.local(file_of(world, kind, version).file.path)
+    data = bytearray(file.read_bytes())
+    data[len(data) // 2] ^= 1
+    file.write_bytes(data)
+    return file.name
+
+
+@pytest.mark.parametrize("gone", [False, True], ids=["flipped", "missing"])
+@pytest.mark.parametrize("kind", [BATCH, RUN])
+def test_a_full_build_needs_no_whole_base(world: Sealed, kind: str, gone: bool) -> None:
+    world.epochs(events(30))
+    world.builder().all_steps("by_key", full=False, until=None)
+    world.epochs(events(12, start=30))
+    name = damaged(world, kind)
+    if gone:
+        next(world.state.rglob(name)).unlink()
+
+    with pytest.raises(DamagedFile, match=name):
+        world.builder().all_steps("by_key", full=False, until=None)
+    done = world.builder().all_steps("by_key", full=True, until=None)
+
+    assert done.proof.verdict == "equal"
+    assert name in done.proof.evidence["partials_skipped"]
+    assert done.proof.evidence["partials"] == []
+    assert done.proof.evidence["answer"]["scope"] == "whole"
+    assert done.proof.evidence["master"]["share"] == 1.0
+    assert "no partials (file " in done.proof.words
+    assert world.finished("by_key") == world.expected("by_key", 2)

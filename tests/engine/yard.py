@@ -34,7 +34,7 @@ from schemas.ledger.leases import Holder
 from schemas.ledger.sealing import SealedRange, sealed_ranges
 from schemas.ledger.versions import register
 from schemas.position import Range
-from schemas.segment import Segment, SegmentReader, encode
+from schemas.segment import Segment, SegmentOrigin, SegmentReader, encode
 from schemas.storage import DataRoot
 from streaming.sealer import Sealer
 from streaming.sealing import Sealing, from_json
@@ -160,6 +160,12 @@ class Yard:
                 folded.ids,
                 folded.partials,
                 ranges,
+                SegmentOrigin(
+                    instant=self.clock.isoformat(),
+                    stream_version=self.folding.stream.version,
+                    topic_id="topic-id",
+                    alone=len(parts) == 1,
+                ),
             )
             name = f"{epoch}-{at}-{self.token}-{uuid.uuid4().hex}.zip"
             yield SegmentFile(
