@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from tests.matrix import kafka, micro_batch, rebuild, sealing, times
+from tests.matrix import events, kafka, micro_batch, rebuild, sealing, times
 from tests.matrix.guards import GUARDS
 from tests.matrix.process import Processes
 from tests.matrix.registry import ROWS, Row, in_order
 from tests.matrix.stage import Stage
 from tests.matrix.world import remember_definitions
 
-ROOMS = (micro_batch, kafka, sealing, rebuild, times)
+ROOMS = (micro_batch, kafka, sealing, rebuild, times, events)
 PLAYED = [row for row in in_order() if row.scenario is not None]
 
 
