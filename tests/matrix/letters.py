@@ -110,11 +110,13 @@ def table(data: bytes, name: str) -> pa.Table:
 def members(world: World, member: str, kind: str) -> Iterator[dict[str, Any]]:
     """The rows of master or rejects, sealed or not."""
     for path, of, *_ in named(world):
-        data = (world.state / path).read_bytes() if of in ("segment", kind) else b""
+        if of not in ("segment", kind):
+            continue
+        assert (world.state / path).is_file(), f"{path} is named and not there"
+        data = (world.state / path).read_bytes()
         if of == "segment":
             data = zipfile.ZipFile(io.BytesIO(data)).read(member)
-        if data:
-            yield from table(data, member).to_pylist()
+        yield from table(data, member).to_pylist()
 
 
 def master(world: World) -> list[dict[str, Any]]:
@@ -206,6 +208,7 @@ def batch(world: World, *, anew: bool = False) -> None:
     served = 'SELECT v.name, p.id, p.cut FROM views v JOIN publications p ON v."publication" = p.id'
     for view, publication, cut in query(world, served):
         folder = world.state / "views" / view
+        assert (folder / "current.json").is_file(), f"{view} has no current.json"
         told = json.loads((folder / "current.json").read_text())
         assert (told["publication"], told["cut"]) == (publication, cut), f"current.json of {view}"
         paths = [folder / each["path"] for each in told["files"]]

@@ -18,7 +18,7 @@ from schemas.errors import (
 )
 from schemas.ledger import builds, leases
 from schemas.ledger.files import DataFile
-from tests.matrix.letters import batch, heals, holds, stray
+from tests.matrix.letters import batch, heals, holds, named, stray
 from tests.matrix.micro_batch import OTHER, YEAR
 from tests.matrix.registry import outside, played
 from tests.matrix.stage import Stage
@@ -154,14 +154,18 @@ def a_build_comes_late(stage: Stage) -> None:
     REBUILD + "test_what_nobody_needs_is_removed",
 )
 def files_go_under_a_build(stage: Stage) -> None:
-    world = sealed(stage)
+    world = stage.world()
+    for number in range(4):
+        grow(world, 10 * number)
 
     def cleaned_meanwhile(job: Job) -> list[DataFile]:
         grow(world, 50)
+        before = named(world)
         with world.driver(keep_removed=timedelta(0), merge_fanout=2) as driver:
             for _ in range(2):
                 world.clock += timedelta(hours=1)
                 driver.seal(merge_fanout=2)
+        assert named(world) != before
         return in_process(job)
 
     world.builder(cleaned_meanwhile, lease_ttl=timedelta(days=9)).all_steps(

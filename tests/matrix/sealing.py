@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
-from schemas.errors import BuildFailed, DamagedFile
+from schemas.errors import DamagedFile
 from schemas.storage import DataRoot
-from streaming.sealer import Sealer
+from schemas.stored_file import StoredFile
 from tests.api.world import Served
-from tests.matrix.letters import files, heals, holds, named, right, stray
+from tests.matrix.letters import heals, holds, named, right, stray
 from tests.matrix.registry import played
 from tests.matrix.stage import Stage
 from tests.matrix.world import World, at, event, loud, says
@@ -58,6 +57,21 @@ def sealing_under_a_reader(stage: Stage) -> None:
         with at(moment, world.seal):
             holds(world)
         heals(world)
+    # between the ledger's news and the reading of what they name
+    world.some(4000)
+    world.stream()
+    with stage.patch.context() as patch:
+        get = DataRoot.get
+
+        def sealed_away(root: DataRoot, file: StoredFile) -> bytes:
+            patch.undo()
+            world.seal()
+            return get(root, file)
+
+        patch.setattr(DataRoot, "get", sealed_away)
+        world.look()
+    holds(world)
+    assert world.look().coverage("by_key")["epoch"] == max(world.commits)
     # what was replaced stays for a while, for whoever is still at the state before
     world.some(5000)
     world.stream()

@@ -5,13 +5,13 @@ from __future__ import annotations
 import shutil
 from datetime import timedelta
 
-from schemas.errors import StaleToken
 from schemas.ledger import versions
+from schemas.ledger.epochs import epochs_after
 from tests.matrix.letters import accounted, answer, batch, heals, holds, rejects, same
 from tests.matrix.micro_batch import OTHER
 from tests.matrix.registry import outside, played, shown
 from tests.matrix.stage import Stage
-from tests.matrix.world import STREAM, VIEWS, World, at, bad, event, loud, says
+from tests.matrix.world import STREAM, VIEWS, World, at, bad, event, says
 from tests.matrix.topic import Event
 
 PROCESSES = "serving answers in threads of one process; processes of their own come later"
@@ -93,6 +93,8 @@ def a_view_is_changed(stage: Stage) -> None:
     # between the tasks and the commit: the epoch is planned anew, with the new views in it
     with at("epoch.before_commit", deployed):
         world.stream()
+    registered = {view.version for view in versions.views(world.ledger)}
+    assert epochs_after(world.ledger, "events", 1, 10)[0].folded == registered
     holds(world)
     waiting = {view: world.look().coverage(view)["epoch"] for view in VIEWS}
     assert waiting == {"everything": 2, "by_key": 0, "by_hour": 0}
