@@ -17,7 +17,8 @@ from schemas.ledger.versions import views
 from tests.matrix.letters import heals, holds, master, rejects
 from tests.matrix.registry import played, shown
 from tests.matrix.stage import Stage
-from tests.matrix.world import STREAM, UNKEYED, VIEWS, Event, World, event, says
+from tests.matrix.topic import Event
+from tests.matrix.world import STREAM, UNKEYED, VIEWS, World, event, says
 
 PARSE = "tests/engine/test_parse.py::"
 ALL = {"everything": VIEWS["everything"]}
@@ -100,7 +101,11 @@ def check(world: World, cases: Sequence[Case]) -> None:
         assert row["_value"] == case.value
 
 
-@played("E1", "No value (a tombstone); empty bytes.", PARSE + "test_bytes_that_are_no_event_are_rejected_whole")
+@played(
+    "E1",
+    "No value (a tombstone); empty bytes.",
+    PARSE + "test_bytes_that_are_no_event_are_rejected_whole",
+)
 def e1(stage: Stage) -> None:
     play(stage, no_event(None, "null value"), no_event(b"", "not JSON"), no_event(b" ", "not JSON"))
 
@@ -113,7 +118,13 @@ def e2(stage: Stage) -> None:
 @played("E3", "JSON that is cut, has something behind it, or is another dialect.")
 def e3(stage: Stage) -> None:
     good = taken(1, {}).value or b""
-    texts = (b'{"id":"a",', good + b" trailing", good + good, b"{'id':'a'}", b"{id:1}")
+    texts: tuple[bytes, ...] = (
+        b'{"id":"a",',
+        good + b" trailing",
+        good + good,
+        b"{'id':'a'}",
+        b"{id:1}",
+    )
     texts += (b'{"id":"a" /* c */}', b'{"id":"a","n":01}')
     play(stage, *(no_event(each, "not JSON") for each in texts))
 
@@ -177,7 +188,7 @@ def e10(stage: Stage) -> None:
     assert set(texts) <= {row[0] for row in world.look().rows("SELECT k FROM by_key")}
 
 
-STRANGE = ("a\0b", "😀", "a\nb", "\u202eabc", "x" * 10_000, "..", "a/b", "%2F")
+STRANGE: tuple[str, ...] = ("a\0b", "😀", "a\nb", "\u202eabc", "x" * 10_000, "..", "a/b", "%2F")
 STRANGE += ("__HIVE_DEFAULT_PARTITION__", "'; DROP TABLE k; --")
 
 
@@ -210,7 +221,9 @@ def e13(stage: Stage) -> None:
     )
 
 
-@played("E14", "A value of a JSON type that a cast would bend. Rule: rejected; a DECIMAL may be text.")
+@played(
+    "E14", "A value of a JSON type that a cast would bend. Rule: rejected; a DECIMAL may be text."
+)
 def e14(stage: Stage) -> None:
     wrong = [("n", '"12"'), ("n", "true"), ("k", "5"), ("k", "{}"), ("b", "1"), ("b", '"true"')]
     play(
@@ -238,7 +251,9 @@ def e16(stage: Stage) -> None:
     play(stage, *(refused({"n": text}, "type", "n") for text in ("1.5", "1.0", "1e2")))
 
 
-@played("E17", "A CHECK is false; or neither true nor false.", PARSE + "test_e9_e17_missing_and_checks")
+@played(
+    "E17", "A CHECK is false; or neither true nor false.", PARSE + "test_e9_e17_missing_and_checks"
+)
 def e17(stage: Stage) -> None:
     play(stage, refused({"n": "-1"}, "check", "n"), taken(1, {"n": "null"}, n=None), taken(2, {}))
 

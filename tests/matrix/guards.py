@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from batch import build, plan, publish
+from batch import build, plan, proof, publish
 from schemas import engine, storage
 from schemas.compile import cast, parse
 from schemas.engine import Engine, Folded
@@ -375,7 +375,7 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     from streaming import sealer
 
-    def whatever(ledger: Any, stream: str, before: datetime) -> list[str]:
+    def whatever(ledger: Any, *_: Any) -> list[str]:
         with ledger.read() as connection:
             rows = connection.exec_driver_sql("SELECT path FROM files WHERE removed IS NOT NULL")
             return [str(path) for (path,) in rows]
@@ -393,7 +393,7 @@ def _(patch: Patch) -> None:
         connection.exec_driver_sql("DELETE FROM files WHERE kind = 'run' AND partials = 'core'")
 
     add = files.add
-    patch.setattr(sealing.files, "add", torn)
+    patch.setattr("schemas.ledger.sealing.files.add", torn)
 
 
 @guards("snapshot again", "F23", "what was sealed under a reader is read where it is now")
@@ -420,15 +420,19 @@ def _(patch: Patch) -> None:
 
 @guards("proof", "F28", "a build is compared before it is published")
 def _(patch: Patch) -> None:
-    prove = build.proof.prove
+    prove = proof.prove
 
     def lenient(*given: Any, **named: Any) -> Any:
         return replace(prove(*given, **named), verdict="equal", differences=())
 
-    patch.setattr(build.proof, "prove", lenient)
+    patch.setattr(proof, "prove", lenient)
 
 
-@guards("token of builds", "F29", "a build publishes only under the token and over the base of its begin")
+@guards(
+    "token of builds",
+    "F29",
+    "a build publishes only under the token and over the base of its begin",
+)
 def _(patch: Patch) -> None:
     _publish_whatever(patch)
 
@@ -436,7 +440,9 @@ def _(patch: Patch) -> None:
 def _publish_whatever(patch: Patch) -> None:
     view = builds._view
 
-    def resume(ledger: Any, build_id: int, holder: Any, now: datetime, ttl: Any, _alive: Any) -> Any:
+    def resume(
+        ledger: Any, build_id: int, holder: Any, now: datetime, ttl: Any, _alive: Any
+    ) -> Any:
         found = builds.build(ledger, build_id)
         return leases.Lease(builds.build_lease(found.view), holder, found.token, now + ttl)
 

@@ -14,7 +14,7 @@ from tests.matrix.letters import batch, heals, holds, named, rejects
 from tests.matrix.micro_batch import REFUSALS, YEAR
 from tests.matrix.registry import played
 from tests.matrix.stage import Stage
-from tests.matrix.world import at, bad, event, says
+from tests.matrix.world import Waits, at, bad, event, says
 
 EXACT = "tests/engine/test_streaming_exact.py::test_a_known_sequence_is_counted_exactly"
 
@@ -77,7 +77,9 @@ def the_topic_is_another(stage: Stage) -> None:
         holds(world)
 
 
-@played("F17", "A topic has more partitions than before, while running and while stopped.", REFUSALS)
+@played(
+    "F17", "A topic has more partitions than before, while running and while stopped.", REFUSALS
+)
 def partitions_are_added(stage: Stage) -> None:
     world = stage.world()
     world.some(0, 20)
@@ -135,7 +137,9 @@ def a_topic_is_compacted(stage: Stage) -> None:
     heals(world)
     world.seal(seal_epochs=1)
     heals(world)
-    assert [(row["_reason"], row["_value"]) for row in rejects(world)] == [("null value", None)] * 20
+    assert [(row["_reason"], row["_value"]) for row in rejects(world)] == [
+        ("null value", None)
+    ] * 20
 
 
 @played("F20", "The broker is away, and comes back.", YEAR, REFUSALS)
@@ -144,20 +148,17 @@ def the_broker_is_away(stage: Stage) -> None:
     world.some(0)
     world.stream()
     world.some(10)
-    waited: list[float] = []
 
-    def wait(seconds: float | None = None) -> bool:
-        waited.append(seconds or 0.0)
-        if len(waited) == 60:
+    def back(times: int) -> None:
+        if times == 60:
             world.topic.away = None
-        return False
 
-    with world.driver(back_off_first=1.0) as driver:
-        driver.stopping.wait = wait  # type: ignore[method-assign]
+    waits = Waits(back)
+    with world.driver(stopping=waits, back_off_first=1.0) as driver:
         world.topic.away = KafkaConnectionError("no broker answers")
         driver.run()
     assert driver.trouble() is None
-    assert waited == [1.0] * 60  # it asks once a second, and does not give up
+    assert waits.seconds == [1.0] * 60  # it asks once a second, and does not give up
     heals(world)
     # away in the middle of an epoch
     world.some(20)

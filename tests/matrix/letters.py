@@ -7,9 +7,10 @@
     F  every file that the ledger names is there as it was written, and never changed
     B  a batch view is the recount at its cut, and so it is when it is built anew
     L  loud: `world.loud`, `world.says`
-    H  heals: `heals`, a plain restart, after which nothing is left unread and all of the above holds
+    H  heals: `heals`, a plain restart, after which nothing is unread and all of the above holds
 
-Files and the ledger are read by their formats (SQLite, zip, Parquet, Arrow), not by everview's code.
+Files and the ledger are read by their formats (SQLite, zip, Parquet, Arrow), not by code of
+everview's.
 """
 
 from __future__ import annotations
@@ -64,9 +65,7 @@ def _onward(world: World, view: str, position: dict[int, int], cut: int, epoch: 
     world.seen[view] = (position, cut, epoch)
 
 
-def answer(
-    world: World, view: str, epoch: int, position: Mapping[int, int] | None = None
-) -> Rows:
+def answer(world: World, view: str, epoch: int, position: Mapping[int, int] | None = None) -> Rows:
     """The recount of a view after an epoch."""
     commits = [world.commits[each] for each in range(1, epoch + 1)]
     if position is not None and commits:

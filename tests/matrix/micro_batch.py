@@ -21,13 +21,11 @@ from streaming.orphans import remove_orphans
 from tests.matrix.letters import heals, holds, named, query, stray
 from tests.matrix.registry import played
 from tests.matrix.stage import Stage
-from tests.matrix.world import World, at, event, loud, raises, says
+from tests.matrix.world import Waits, World, at, event, loud, raises, says
 
 KILLS = "tests/engine/test_streaming_kills.py::test_kills_before_and_after_the_commit_and_in_a_task"
 REFUSALS = "tests/engine/test_streaming_refusals.py::test_refusals_of_a_running_driver"
-YEAR = (
-    "tests/end_to_end/test_flights.py::test_every_poll_is_right_while_all_is_rebuilt_and_killed"
-)
+YEAR = "tests/end_to_end/test_flights.py::test_every_poll_is_right_while_all_is_rebuilt_and_killed"
 OTHER = Holder("another-host", 77, 0.0)
 
 
@@ -50,7 +48,7 @@ def a_task_dies(stage: Stage) -> None:
         world.driver() as driver,
         at(
             "task.after_segment",
-            lambda: remove_orphans(world.root, world.ledger, "events", driver.token) and None,
+            lambda: remove_orphans(world.root, world.ledger, "events", driver.token),
         ),
     ):
         assert orphan not in stray(world)
@@ -112,15 +110,18 @@ def a_micro_batch_raises(stage: Stage) -> None:
         nonlocal left
         left -= 1
         if left >= 0:
-            raise RuntimeError("on purpose")
+            message = "on purpose"
+            raise RuntimeError(message)
 
-    waits: list[float] = []
+    waits = Waits()
     slow: dict[str, Any] = {"back_off_first": 1.0, "back_off_most": 30.0, "once_attempts": 20}
-    with world.driver(**slow) as driver, at("epoch.before_commit", ten_times, hit=None):
-        driver.stopping.wait = lambda seconds=None: bool(waits.append(seconds or 0.0))  # type: ignore[method-assign]
+    with (
+        world.driver(stopping=waits, **slow) as driver,
+        at("epoch.before_commit", ten_times, hit=None),
+    ):
         driver.run()
     assert driver.trouble() is None
-    assert waits == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
+    assert waits.seconds == [1, 2, 4, 8, 16, 30, 30, 30, 30, 30]
     heals(world)
 
 
@@ -175,7 +176,7 @@ class Disk:
             fsync(descriptor)
             self.note(descriptor)
 
-        stage.patch.setattr(storage.os, "fsync", noted)
+        stage.patch.setattr("schemas.storage.os.fsync", noted)
 
     def note(self, descriptor: int) -> None:
         path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
@@ -362,7 +363,7 @@ def an_fsync_fails_once(stage: Stage) -> None:
         world.some(20 * len(world.commits))
         failed: list[Path] = []
         with stage.patch.context() as patch:
-            patch.setattr(storage.os, "fsync", _failing_once(kind, failed))
+            patch.setattr("schemas.storage.os.fsync", _failing_once(kind, failed))
             world.stream()
         assert len(failed) == 1
         names = {path.rpartition("/")[2] for path, *_ in named(world)}
@@ -400,7 +401,7 @@ def the_ledger_is_busy(stage: Stage) -> None:
     lock = sqlite3.connect(world.state / "ledger.db", isolation_level=None)
     try:
         with world.driver(once_attempts=1) as driver:
-            with at("epoch.before_commit", lambda: lock.execute("BEGIN IMMEDIATE") and None):
+            with at("epoch.before_commit", lambda: lock.execute("BEGIN IMMEDIATE")):
                 driver.run()
             lock.execute("ROLLBACK")
         says(driver.trouble(), "must be free for writing within 0.1 s", "Nothing was changed")

@@ -105,13 +105,15 @@ def _child(request: Sequence[Any], said: int) -> None:
     if zone:
         os.environ["TZ"] = zone
         time.tzset()
+    code = 1
     try:
         work(folder, steps, set_failpoints, without)
-    except BaseException:
-        traceback.print_exc()
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
         sys.stderr.flush()
-        os._exit(1)
-    os._exit(0)
+        os._exit(code)
 
 
 def main() -> None:

@@ -29,7 +29,11 @@ def sealing_dies(stage: Stage) -> None:
         world.some(10 * number)
         world.stream()
     left = False
-    for failpoint in ("seal.before_files=kill", "seal.after_files=kill@3", "seal.after_commit=kill"):
+    for failpoint in (
+        "seal.before_files=kill",
+        "seal.after_files=kill@3",
+        "seal.after_commit=kill",
+    ):
         stage.kill(world, failpoint, "seal")
         left = left or bool(stray(world))
         world.served = None
@@ -150,6 +154,8 @@ def a_bit_is_flipped(stage: Stage) -> None:
     for kind in ("segment", "run", "batch"):
         for damaged in damages(world, by_kind[kind]):
             _is_never_a_number(world, by_kind[kind], damaged)
+        world.serve()
+        holds(world)
     # what serving does not read: a build and the next epoch do
     for damaged in damages(world, by_kind["master"]):
         with damaged, loud(DamagedFile, by_kind["master"]):
@@ -178,7 +184,7 @@ class Damage:
         self.file.write_bytes(self.whole)
 
 
-def damages(world: World, path: str, flips: int = 5) -> list[Damage]:
+def damages(world: World, path: str, flips: int = 3) -> list[Damage]:
     """One bit at offsets over the whole file, the file cut, the file gone."""
     file = world.state / path
     data = file.read_bytes()
@@ -201,5 +207,3 @@ def _is_never_a_number(world: World, path: str, damaged: Damage) -> None:
         world.seen.clear()  # this server has not been anywhere yet
         right(world)
         world.seen = seen
-    world.serve()
-    right(world)

@@ -14,13 +14,17 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Self
 
+import duckdb
 import pyarrow as pa
 from pyspark.errors import PySparkException, StreamingQueryException
 
+from schemas.errors import EverviewError
 from streaming.task import FoldTask
 from tests.matrix.topic import Record, Topic
 
 ATTEMPTS = 4  # local[2,4]
+# what a task may meet; anything else is a fault of the test
+FAULTS = (EverviewError, OSError, RuntimeError, duckdb.Error, pa.ArrowException)
 
 
 class Row:
@@ -53,7 +57,7 @@ class Frame:
             task: FoldTask = pickle.loads(self._task)
             try:
                 batches = list(task(iter([arrow(part)])))
-            except Exception as failed:
+            except FAULTS as failed:
                 error = failed
                 continue
             return [Row(str(text)) for each in batches for text in each.column(0).to_pylist()]
@@ -97,7 +101,8 @@ class Query:
             try:
                 self._call(self._session.frame(at, ends), number)
             except Exception as error:
-                raise StreamingQueryException(f"{type(error).__name__}: {error}") from error
+                message = f"{type(error).__name__}: {error}"
+                raise StreamingQueryException(message) from error
             at, number = ends, number + 1
 
     def stop(self) -> None:

@@ -46,9 +46,7 @@ class Stage:
 
     def kill(self, world: World, failpoint: str, *steps: str) -> None:
         """A process of its own that is killed at a failpoint."""
-        ended = self.processes.run(
-            world.folder, steps, failpoints=failpoint, without=self.without
-        )
+        ended = self.processes.run(world.folder, steps, failpoints=failpoint, without=self.without)
         assert ended.code == -signal.SIGKILL, (failpoint, ended.code, ended.said)
         world.note()
 

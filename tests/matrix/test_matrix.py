@@ -11,7 +11,6 @@ import pytest
 from pyspark.errors import PySparkException
 
 from schemas.errors import EverviewError
-
 from tests.matrix import events, kafka, micro_batch, rebuild, sealing, times
 from tests.matrix.guards import GUARDS
 from tests.matrix.process import Processes
@@ -32,9 +31,7 @@ def processes() -> Iterator[Processes]:
 
 
 @pytest.fixture
-def stage(
-    tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Stage]:
+def stage(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     remember_definitions(monkeypatch)
     made = Stage(tmp_path, processes, monkeypatch)
     yield made
@@ -78,7 +75,7 @@ def test_every_room_of_guards_has_teeth() -> None:
     rows = {guard.row for guard in GUARDS.values()}
     assert rows <= {row.number for row in PLAYED}
     for room in ROOMS:
-        own = {row.number for row in PLAYED if row.scenario.__module__ == room.__name__}  # type: ignore[union-attr]
+        own = {row.number for row in PLAYED if row.scenario.__module__ == room.__name__}
         assert own & rows, room.__name__
 
 

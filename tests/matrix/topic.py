@@ -79,19 +79,24 @@ class Topic:
 
     def send(self, partition: int, *events: Event) -> None:
         """Append these, acknowledged when this returns."""
-        for event in events:
-            offset = self.ends[partition]
+        records, acks = [], []
+        for offset, event in enumerate(events, self.ends[partition]):
             value = None if event.value is None else base64.b64encode(event.value).decode()
-            self._append("records.jsonl", [partition, offset, "record", value])
-            told = [self.id, partition, offset, digest(event.value), event.meant]
-            self._append("ack.jsonl", told)
-            self._take([partition, offset, "record", value])
+            records.append([partition, offset, "record", value])
+            acks.append([self.id, partition, offset, digest(event.value), event.meant])
+        self._append("records.jsonl", records)
+        self._append("ack.jsonl", acks)
+        for line in records:
+            self._take(line)
 
     def skip(self, partition: int, count: int = 1) -> None:
         """Offsets that no consumer sees: markers, aborted or compacted records."""
-        for _ in range(count):
-            line = [partition, self.ends[partition], "gap", None]
-            self._append("records.jsonl", line)
+        first = self.ends[partition]
+        lines: list[list[Any]] = [
+            [partition, offset, "gap", None] for offset in range(first, first + count)
+        ]
+        self._append("records.jsonl", lines)
+        for line in lines:
             self._take(line)
 
     def delete_before(self, partition: int, offset: int) -> None:
@@ -150,9 +155,9 @@ class Topic:
             self.records[partition, offset] = Record(partition, offset, decoded)
         self.ends[partition] = offset + 1
 
-    def _append(self, name: str, told: list[Any]) -> None:
+    def _append(self, name: str, lines: list[list[Any]]) -> None:
         with (self.folder / name).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(told) + "\n")
+            file.write("".join(json.dumps(line) + "\n" for line in lines))
             file.flush()
             os.fsync(file.fileno())
 

@@ -148,8 +148,9 @@ class World:
 
     def some(self, first: int, count: int = 10) -> None:
         """Good events with these numbers, on two partitions in turn, and a bad one."""
-        for number in range(first, first + count):
-            self.send(event(number), partition=number % 2)
+        for partition in (0, 1):
+            numbers = range(first + partition, first + count, 2)
+            self.send(*(event(number) for number in numbers), partition=partition)
         self.send(bad(), partition=1)
 
     def driver(self, **options: Any) -> Driver:
@@ -229,6 +230,7 @@ class Driver:
         *,
         holder: Holder | None = None,
         alive: Callable[[Holder], bool] | None = None,
+        stopping: threading.Event | None = None,
         **settings: Any,
     ) -> None:
         self.world = world
@@ -247,7 +249,7 @@ class Driver:
         self.token = self.lease.token
         self.session = Session(world.topic)
         self.fatal: list[BaseException] = []
-        self.stopping = threading.Event()
+        self.stopping = stopping or threading.Event()
         self.writer = EpochWriter(
             settings=self.settings,
             ledger=world.ledger,
@@ -307,26 +309,32 @@ class Driver:
         sealer.step()
 
 
-class Died(BaseException):
-    """Stands for the end of a process: nothing of it runs on but what cleans up in any case."""
+class Waits(threading.Event):
+    """A driver's request to stop, on which it waits between two tries; here without any time."""
+
+    def __init__(self, after: Callable[[int], object] = lambda _: None) -> None:
+        super().__init__()
+        self.seconds: list[float] = []
+        self._after = after  # is given how often it waited
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout or 0.0)
+        self._after(len(self.seconds))
+        return self.is_set()
 
 
 @contextmanager
-def at(moment: str, act: Callable[[], None], *, hit: int | None = 1) -> Iterator[None]:
+def at(moment: str, act: Callable[[], object], *, hit: int | None = 1) -> Iterator[None]:
     """Do something at the n-th passing of a failpoint."""
     assert moment in failpoints.MOMENTS
     before = dict(failpoints._ACTIONS)
     failpoints._HITS.clear()
-    failpoints._ACTIONS[moment] = Action("a test's", act, hit)
+    failpoints._ACTIONS[moment] = Action("a test's", lambda: (act(), None)[1], hit)
     try:
         yield
     finally:
         failpoints._ACTIONS.clear()
         failpoints._ACTIONS.update(before)
-
-
-def dies() -> None:
-    raise Died
 
 
 def raises(error: BaseException) -> Callable[[], None]:
@@ -344,10 +352,11 @@ def loud(error: type[BaseException], *words: str) -> Iterator[None]:
     except error as raised:
         says(str(raised), *words)
         return
-    raise AssertionError(f"expected {error.__name__}, nothing was raised")
+    message = f"expected {error.__name__}, nothing was raised"
+    raise AssertionError(message)
 
 
 def says(text: str | None, *words: str) -> None:
     """L, of what a part says of itself."""
     for each in words:
-        assert text is not None and each in text, f"expected {each!r} in {text!r}"
+        assert each in str(text), f"expected {each!r} in {text!r}"
