@@ -24,7 +24,7 @@ import pytest
 from schemas import failpoints
 from tests.api.world import Served
 from tests.matrix import guards
-from tests.matrix.world import World, remember_definitions
+from tests.matrix.world import World
 
 ROOT = Path(__file__).parents[2]
 
@@ -78,7 +78,6 @@ def work(folder: str, steps: Sequence[str], set_failpoints: str, without: str | 
     """What a process does: `stream`, `seal`, `build VIEW`, `serve`, one after the other."""
     failpoints._ACTIONS.update(failpoints.parse(set_failpoints))
     with pytest.MonkeyPatch.context() as patch:
-        remember_definitions(patch)
         if without is not None:
             guards.GUARDS[without].remove(patch)
         with World(Path(folder)) as world:

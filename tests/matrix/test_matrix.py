@@ -16,7 +16,6 @@ from tests.matrix.guards import GUARDS
 from tests.matrix.process import Processes
 from tests.matrix.registry import ROWS, Row, in_order
 from tests.matrix.stage import Stage
-from tests.matrix.world import remember_definitions
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (micro_batch, kafka, sealing, rebuild, times, events)
@@ -32,7 +31,6 @@ def processes() -> Iterator[Processes]:
 
 @pytest.fixture
 def stage(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
-    remember_definitions(monkeypatch)
     made = Stage(tmp_path, processes, monkeypatch)
     yield made
     made.close()

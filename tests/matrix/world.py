@@ -16,7 +16,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Self, cast
 
-import pytest
 from pyspark.sql import SparkSession
 
 from batch import publish
@@ -70,14 +69,6 @@ def loaded(text: str) -> Project:
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "all.sql").write_text(text, encoding="utf-8")
         return project.load(Path(folder))
-
-
-def remember_definitions(patch: pytest.MonkeyPatch) -> None:
-    """What a registered text means is read once per process, not once per part that starts."""
-    patch.setattr(registered, "_read", lambda texts: _read(tuple(texts)))
-
-
-_read = functools.cache(registered._read)
 
 
 def event(number: int, **columns: Any) -> Event:
