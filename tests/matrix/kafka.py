@@ -11,12 +11,10 @@ from kafka.errors import KafkaConnectionError
 from schemas.ledger import stops
 from schemas.ledger.versions import streams
 from tests.matrix.letters import batch, heals, holds, named, rejects
-from tests.matrix.micro_batch import REFUSALS, YEAR
+from tests.matrix.micro_batch import EXACT, REFUSALS
 from tests.matrix.registry import played
 from tests.matrix.stage import Stage
 from tests.matrix.world import Waits, at, bad, event, says
-
-EXACT = "tests/engine/test_streaming_exact.py::test_a_known_sequence_is_counted_exactly"
 
 
 @played("F15", "Kafka's retention removed offsets that were not read yet.", REFUSALS)
@@ -142,7 +140,12 @@ def a_topic_is_compacted(stage: Stage) -> None:
     ] * 20
 
 
-@played("F20", "The broker is away, and comes back.", YEAR, REFUSALS)
+@played(
+    "F20",
+    "The broker is away, and comes back.",
+    "tests/long/test_recovery.py::test_every_process_may_be_killed",
+    reason="delays and half-open connections of a real network",
+)
 def the_broker_is_away(stage: Stage) -> None:
     world = stage.world()
     world.some(0)

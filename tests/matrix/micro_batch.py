@@ -26,6 +26,7 @@ from tests.matrix.world import Waits, World, at, event, loud, raises, says
 KILLS = "tests/engine/test_streaming_kills.py::test_kills_before_and_after_the_commit_and_in_a_task"
 REFUSALS = "tests/engine/test_streaming_refusals.py::test_refusals_of_a_running_driver"
 YEAR = "tests/end_to_end/test_flights.py::test_every_poll_is_right_while_all_is_rebuilt_and_killed"
+EXACT = "tests/engine/test_streaming_exact.py::test_a_known_sequence_is_counted_exactly"
 OTHER = Holder("another-host", 77, 0.0)
 
 
@@ -129,9 +130,8 @@ def a_micro_batch_raises(stage: Stage) -> None:
     "F5",
     "The driver is asked to stop in the middle of an epoch.",
     REFUSALS,
-    YEAR,
     "tests/infra/test_supervisor.py",
-    reason="that Python and its JVM end together is held by the tests that start both",
+    reason="the death of the JVM alone",
 )
 def a_driver_is_asked_to_stop(stage: Stage) -> None:
     world = stage.world()
@@ -196,7 +196,7 @@ class Disk:
                     file.write_bytes(b"")
 
 
-@played("F7", "Spark's checkpoint is empty, cut, garbage or gone.", KILLS)
+@played("F7", "Spark's checkpoint is empty, cut, garbage or gone.", EXACT)
 def the_checkpoint_is_damaged(stage: Stage) -> None:
     world = stage.world()
 

@@ -19,7 +19,9 @@ from tests.matrix.stage import Stage
 
 ROOT = Path(__file__).parents[2]
 ROOMS = (micro_batch, kafka, sealing, rebuild, times, events)
-PLAYED = [row for row in in_order() if row.scenario is not None]
+ALL_ROWS = in_order()
+PLAYED = [row for row in ALL_ROWS if row.scenario is not None]
+LONG = (sealing, rebuild, times)  # rooms whose rows take seconds
 
 
 @pytest.fixture(scope="session")
@@ -36,7 +38,14 @@ def stage(tmp_path: Path, processes: Processes, monkeypatch: pytest.MonkeyPatch)
     made.close()
 
 
-@pytest.mark.parametrize("row", PLAYED, ids=lambda row: row.number)
+def _marks(row: Row) -> list[pytest.MarkDecorator]:
+    long = {room.__name__ for room in LONG}
+    return [pytest.mark.slow] if row.scenario.__module__ in long else []
+
+
+@pytest.mark.parametrize(
+    "row", [pytest.param(row, marks=_marks(row), id=row.number) for row in PLAYED]
+)
 def test_row(stage: Stage, row: Row) -> None:
     assert row.scenario is not None
     row.scenario(stage)
@@ -56,13 +65,13 @@ def test_without(stage: Stage, guard: str) -> None:
 
 def test_every_row_of_the_matrix_is_played_or_shown_or_has_a_reason() -> None:
     numbers = [f"F{each}" for each in range(1, 49)] + [f"E{each}" for each in range(1, 32)]
-    assert [row.number for row in in_order()] == numbers
-    for row in in_order():
+    assert [row.number for row in ALL_ROWS] == numbers
+    for row in ALL_ROWS:
         assert row.scenario or row.tests or row.reason, row.number
 
 
 def test_every_test_that_a_row_names_exists() -> None:
-    for row in in_order():
+    for row in ALL_ROWS:
         for test in row.tests:
             file, _, function = test.partition("::")
             text = (ROOT / file).read_text(encoding="utf-8")
