@@ -23,7 +23,7 @@ from tests.matrix.registry import played
 from tests.matrix.stage import Stage
 from tests.matrix.world import Waits, World, at, event, loud, raises, says
 
-KILLS = "tests/engine/test_streaming_kills.py::test_kills_before_and_after_the_commit_and_in_a_task"
+KILLS = "tests/engine/test_streaming_kills.py::test_kills_of_drivers_tasks_and_sealing"
 REFUSALS = "tests/engine/test_streaming_refusals.py::test_refusals_of_a_running_driver"
 YEAR = "tests/end_to_end/test_flights.py::test_every_poll_is_right_while_all_is_rebuilt_and_killed"
 EXACT = "tests/engine/test_streaming_exact.py::test_a_known_sequence_is_counted_exactly"
@@ -131,7 +131,7 @@ def a_micro_batch_raises(stage: Stage) -> None:
     "The driver is asked to stop in the middle of an epoch.",
     REFUSALS,
     "tests/infra/test_supervisor.py",
-    reason="the death of the JVM alone",
+    "tests/long/test_recovery.py::test_every_process_may_be_killed",
 )
 def a_driver_is_asked_to_stop(stage: Stage) -> None:
     world = stage.world()

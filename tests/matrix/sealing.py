@@ -10,6 +10,7 @@ from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from tests.api.world import Served
 from tests.matrix.letters import heals, holds, named, right, stray
+from tests.matrix.micro_batch import KILLS
 from tests.matrix.registry import played
 from tests.matrix.stage import Stage
 from tests.matrix.world import World, at, event, loud, says
@@ -21,7 +22,7 @@ SEALING = "tests/engine/test_sealing.py::"
     "F22",
     "Sealing dies before or after its files are written, and after its commit.",
     SEALING + "test_kills_at_every_moment_lose_and_double_nothing",
-    "tests/engine/test_sealing_kills.py::test_kills_while_epochs_go_on",
+    KILLS,
 )
 def sealing_dies(stage: Stage) -> None:
     world = stage.world()

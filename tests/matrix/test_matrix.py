@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = (micro_batch, kafka, sealing, rebuild, times, events)
 ALL_ROWS = in_order()
 PLAYED = [row for row in ALL_ROWS if row.scenario is not None]
-LONG = (sealing, rebuild, times)  # rooms whose rows take seconds
+LONG = (sealing, rebuild, times, events)  # left to `make test`
 
 
 @pytest.fixture(scope="session")
