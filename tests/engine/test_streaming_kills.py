@@ -7,7 +7,7 @@ from collections import Counter
 
 import pytest
 
-from schemas.ledger.files import SEALED, named
+from schemas.ledger import files
 from schemas.ledger.leases import leases
 from schemas.ledger.sealing import sealed_until
 from streaming.orphans import token_of
@@ -22,7 +22,8 @@ CREATE VIEW pages AS SELECT page, count(*) AS clicks FROM clicks GROUP BY page;
 """
 KILLED = -9
 SMALL = ["--max-events-per-epoch", "250"]
-SEALED_SMALL = [*SMALL, "--seal-every", "3600", "--seal-epochs", "2", "--keep-removed", "0"]
+SEALED = ["--seal-every", "3600", "--seal-epochs", "2", "--keep-removed", "0"]
+LARGER = ["--max-events-per-epoch", "400"]  # a worker dies with each second task that it runs
 FOLDERS = ("segments", "master", "ids", "runs")
 
 
@@ -45,14 +46,14 @@ def test_kills_of_drivers_tasks_and_sealing(stack: Stack) -> None:
 
     for moment in ("seal.after_files=kill@2", "seal.after_commit=kill@1"):
         sent += stack.produce("clicks", clicks(1400, 1600))
-        code, log = stack.run(*SEALED_SMALL, failpoints=moment)
+        code, log = stack.run(*SMALL, *SEALED, failpoints=moment)
         assert code == KILLED, log
     with stack.ledger() as ledger:
         assert sealed_until(ledger, "clicks") > 0
 
     # ids of sealed epochs are known to a driver that starts, and in the end all is sealed
     sent += stack.produce("clicks", clicks(0, 1600))
-    code, log = stack.run(*SEALED_SMALL, failpoints="task.after_segment=kill@2")
+    code, log = stack.run(*LARGER, *SEALED, failpoints="task.after_segment=kill@2")
     assert code == 0, log
 
     assert stack.epochs("clicks") == []
@@ -65,7 +66,7 @@ def test_kills_of_drivers_tasks_and_sealing(stack: Stack) -> None:
 
     # what the ledger does not name is of the last token only: older leftovers are gone
     with stack.ledger() as ledger:
-        paths = {path for kind in SEALED for path in named(ledger, kind, "clicks")}
+        paths = {path for kind in files.SEALED for path in files.named(ledger, kind, "clicks")}
         assert leases(ledger) == []
     found = [path for name in FOLDERS for path in (stack.state / name).rglob("*.*")]
     there = {path.relative_to(stack.state).as_posix() for path in found}
