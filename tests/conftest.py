@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import socket
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+
+from schemas import definitions
+from schemas.definitions import Definitions
+from schemas.errors import Problem
+from schemas.language.statement import Statement
 
 # A busy machine is no failure: what a test may cost is not what a property states.
 settings.register_profile(
@@ -19,6 +25,26 @@ settings.load_profile("everview")
 def pytest_addoption(parser: pytest.Parser) -> None:
     """For tests/golden: write what is emitted now; the difference is what a review reads."""
     parser.addoption("--update-golden", action="store_true", help="rewrite tests/golden/*.sql")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def definitions_are_read_once() -> Iterator[None]:
+    """What statements mean depends on nothing but them: hundreds of tests begin with the same few,
+    and to read them is a quarter of what such a test takes."""
+    read = definitions.read
+    known: dict[object, tuple[Definitions, list[Problem]]] = {}
+
+    def remembered(statements: Iterable[Statement]) -> tuple[Definitions, list[Problem]]:
+        listed = list(statements)
+        key = tuple((each, each.tokens[0].start) for each in listed)
+        if key not in known:
+            known[key] = read(listed)
+        found, problems = known[key]
+        return found, list(problems)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(definitions, "read", remembered)
+        yield
 
 
 @pytest.fixture

@@ -2,10 +2,12 @@
 everview is imported here, and nothing of the tests.
 
     parse OUT               what the DAGs folder holds
-    run OUT DAG_ID CONF     a run of a DAG, task after task, by Airflow's own `dag.test()`
+    runs                    a line of JSON each, OUT, LOG, DAG_ID, CONF, VARIABLES: a process with
+                            these variables, forked where Airflow is imported, and its exit code
+                            on stdout. It is a run of a DAG by Airflow's own `dag.test()`
     stop OUT                a command of the DAG file, until SIGTERM, which Airflow sends to a task
 
-What came of it is written to OUT as JSON; the log goes to stdout.
+What came of it is written to OUT as JSON; the log goes to LOG or to stdout.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import json
 import os
 import signal
 import sys
-from collections.abc import Callable
+import traceback
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -68,6 +70,41 @@ def _shown(dag: Any) -> dict[str, Any]:
             for task in dag.tasks
         },
     }
+
+
+def runs() -> None:
+    import airflow.dag_processing.dagbag
+    import airflow.models.asset
+    import airflow.models.xcom
+    import airflow.providers.apache.spark.operators.spark_submit
+    import airflow.utils.session  # noqa: F401
+
+    for line in sys.stdin:
+        out, log, dag_id, conf, variables = json.loads(line)
+        pid = os.fork()
+        if pid == 0:
+            _forked(Path(out), Path(log), dag_id, conf, variables)
+        _, status = os.waitpid(pid, 0)
+        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.flush()
+
+
+def _forked(out: Path, log: Path, dag_id: str, conf: str, variables: dict[str, str]) -> None:
+    """Never returns."""
+    code = 1
+    try:
+        with log.open("w", encoding="utf-8") as file:
+            os.dup2(file.fileno(), 1)
+            os.dup2(file.fileno(), 2)
+        os.environ |= variables
+        out.write_text(json.dumps(run(dag_id, conf), default=str), encoding="utf-8")
+        code = 0
+    finally:
+        if code:
+            traceback.print_exc()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
 
 
 def run(dag_id: str, conf: str) -> dict[str, Any]:
@@ -135,8 +172,9 @@ def stop() -> dict[str, Any]:
 
 
 if __name__ == "__main__":
-    command, out, *rest = sys.argv[1:]
-    commands: dict[str, Callable[..., dict[str, Any]]]
-    commands = {"parse": parse, "run": run, "stop": stop}
-    told = commands[command](*rest)
-    Path(out).write_text(json.dumps(told, default=str), encoding="utf-8")
+    command, *rest = sys.argv[1:]
+    if command == "runs":
+        runs()
+    else:
+        told = {"parse": parse, "stop": stop}[command]()
+        Path(rest[0]).write_text(json.dumps(told, default=str), encoding="utf-8")

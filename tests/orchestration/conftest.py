@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,24 +22,24 @@ WAIT = 400.0
 BIN = Path(sys.executable).parent
 
 
-@dataclass(frozen=True)
+@dataclass
 class Airflow:
-    """Its home, and the variables that its processes have."""
+    """Its home, and the variables that its processes have. `runs` forks those of runs, so that
+    Airflow is imported once for all of them."""
 
     home: Path
     environment: dict[str, str]
+    runs: subprocess.Popen[str] | None = None
 
-    def start(
-        self, command: str, *arguments: str, told: Path | None, **variables: str
-    ) -> subprocess.Popen[str]:
+    def start(self, command: str, *, told: Path | None) -> subprocess.Popen[str]:
         """A process of `airflow_process.py`; it writes to `out(command)` and `log(command)`."""
-        own = self.environment | variables
+        own = dict(self.environment)
         if told is not None:
             own["EVERVIEW_DAGS"] = str(told)
         self.out(command).unlink(missing_ok=True)
         with self.log(command).open("w", encoding="utf-8") as log:
             return subprocess.Popen(
-                [sys.executable, "-P", str(SCRIPT), command, str(self.out(command)), *arguments],
+                [sys.executable, "-P", str(SCRIPT), command, str(self.out(command))],
                 cwd=self.home,
                 env=own,
                 stdout=log,
@@ -60,9 +63,39 @@ class Airflow:
     def run(
         self, told: Path, view: str, conf: dict[str, Any] | None = None, **variables: str
     ) -> tuple[dict[str, Any], str]:
-        """A run of a view's DAG."""
-        asked = (f"rebuild_{view}", json.dumps(conf or {}))
-        return self.end(self.start("run", *asked, told=told, **variables), "run")
+        """A run of a view's DAG: what came of it, and its log."""
+        self.out("run").unlink(missing_ok=True)
+        asked = [str(self.out("run")), str(self.log("run")), f"rebuild_{view}"]
+        own = {"EVERVIEW_DAGS": str(told), **variables}
+        code = self._forked([*asked, json.dumps(conf or {}), own])
+        log = self.log("run").read_text(encoding="utf-8")
+        assert code == 0, log[-5000:]
+        return json.loads(self.out("run").read_text(encoding="utf-8")), log
+
+    def _forked(self, request: list[object]) -> int:
+        if self.runs is None:
+            pipe = subprocess.PIPE
+            self.runs = subprocess.Popen(
+                [sys.executable, "-P", str(SCRIPT), "runs"],
+                cwd=self.home,
+                env=self.environment,
+                stdin=pipe,
+                stdout=pipe,
+                text=True,
+                start_new_session=True,
+            )
+        assert self.runs.stdin is not None
+        assert self.runs.stdout is not None
+        self.runs.stdin.write(json.dumps(request) + "\n")
+        self.runs.stdin.flush()
+        answered, _, _ = select.select([self.runs.stdout], [], [], WAIT)
+        assert answered, self.log("run").read_text(encoding="utf-8")[-5000:]
+        return int(self.runs.stdout.readline())
+
+    def close(self) -> None:
+        if self.runs is not None:
+            os.killpg(self.runs.pid, signal.SIGKILL)
+            self.runs.communicate()
 
     def out(self, command: str) -> Path:
         return self.home / f"{command}.json"
@@ -72,7 +105,7 @@ class Airflow:
 
 
 @pytest.fixture(scope="session")
-def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
+def airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Airflow]:
     home = tmp_path_factory.mktemp("airflow")
     environment = {
         name: value
@@ -96,4 +129,6 @@ def airflow(tmp_path_factory: pytest.TempPathFactory) -> Airflow:
         check=False,
     )
     assert done.returncode == 0, done.stderr[-5000:]
-    return Airflow(home, environment)
+    made = Airflow(home, environment)
+    yield made
+    made.close()
