@@ -547,10 +547,12 @@ def _(patch: Patch) -> None:
 def _(patch: Patch) -> None:
     reasons = parse._reasons
 
-    def lenient(stream: Any, carried: Any) -> Any:
+    def lenient(stream: Any, carried: Any, record: Any) -> Any:
         may_lack = {each.name: replace(each, not_null=False) for each in stream.columns.columns}
         columns = replace(stream.columns, columns=tuple(may_lack.values()))
-        return reasons(replace(stream, columns=columns), [may_lack[c.name] for c in carried])
+        return reasons(
+            replace(stream, columns=columns), [may_lack[c.name] for c in carried], record
+        )
 
     patch.setattr(parse, "_reasons", lenient)
 
