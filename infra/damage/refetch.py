@@ -31,6 +31,7 @@ from streaming.task import EpochIds, FoldTask, SealedIds, TaskReport
 
 ROW_GROUP_BYTES = 32 << 20
 IDENTITY = ["_partition", "_offset"]
+ROW = "_row"
 
 
 def segment(target: Target, log: Log, damaged: Sequence[str]) -> DataFile:
@@ -137,12 +138,15 @@ def _told(ranges: Sequence[Range]) -> list[tuple[int, int, int]]:
 
 def _without(records: pa.Table, root: DataRoot, whole: Sequence[DataFile]) -> pa.Table:
     """The records that are in none of these segments."""
+    left = records.select(IDENTITY).append_column(
+        ROW, pa.array(range(records.num_rows), pa.int64())
+    )
     for each in whole:
         reader = SegmentReader(root.get(each.file), each.file.path)
         for rows in (reader.master(), reader.rejects()):
             known = rows.select(IDENTITY).cast(records.select(IDENTITY).schema)
-            records = records.join(known, IDENTITY, join_type="left anti")
-    return records.sort_by([(name, "ascending") for name in IDENTITY])
+            left = left.join(known, IDENTITY, join_type="left anti")
+    return records.take(left.sort_by([(name, "ascending") for name in IDENTITY])[ROW])
 
 
 def _views(target: Target) -> list[CompiledView]:

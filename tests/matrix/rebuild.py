@@ -151,6 +151,7 @@ def a_build_comes_late(stage: Stage) -> None:
     "Files are cleaned up while a build reads them, and while a reader holds an older publication.",
     "tests/engine/test_sealing.py::test_files_that_a_build_may_read_stay",
     REBUILD + "test_what_nobody_needs_is_removed",
+    "tests/engine/test_retention.py::test_what_may_be_read_still_stays_on_the_disk",
 )
 def files_go_under_a_build(stage: Stage) -> None:
     world = stage.world()

@@ -18,6 +18,7 @@ import duckdb
 import pyarrow as pa
 from pyspark.errors import PySparkException, StreamingQueryException
 
+from schemas.engine import HEADERS
 from schemas.errors import EverviewError
 from streaming.task import FoldTask
 from tests.matrix.topic import Record, Topic
@@ -74,6 +75,7 @@ def arrow(records: list[Record]) -> pa.RecordBatch:
         "_timestamp": pa.array([stamp] * len(records), pa.timestamp("us", "UTC")),
         "_key": pa.nulls(len(records), pa.binary()),
         "_value": pa.array([each.value for each in records], pa.binary()),
+        "_headers": pa.nulls(len(records), HEADERS),
     }
     return pa.record_batch(columns)
 
