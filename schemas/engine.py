@@ -101,20 +101,26 @@ def connect(*, memory_limit: str | None = None, threads: int = 1, temp: str = ""
     con = duckdb.connect(":memory:", config=config)
     # the zone of the machine must not matter; as part of the config it is refused
     con.execute("SET GLOBAL TimeZone = 'UTC'")
-    return Engine(con)
+    return Engine(con, threads)
 
 
 class Engine:
     """DuckDB with the tables that folding needs: references by content, and counted ids."""
 
-    def __init__(self, con: duckdb.DuckDBPyConnection) -> None:
-        self.con = con
+    def __init__(self, con: duckdb.DuckDBPyConnection, threads: int = 1) -> None:
+        self.con, self._threads = con, threads
         self._references: set[str] = set()
         self._ids: dict[str, int] = {}
 
     def execute(self, statement: str) -> None:
         """Run a statement for its effect."""
         self.con.execute(statement)
+
+    def use_threads(self, threads: int) -> None:
+        """How many threads a statement may take from now on."""
+        if threads != self._threads:
+            self.execute(f"SET GLOBAL threads = {threads}")
+            self._threads = threads
 
     def arrow(self, select: str) -> pa.Table:
         """The rows of a SELECT."""

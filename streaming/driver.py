@@ -32,7 +32,7 @@ from streaming.flow import Flow, one_line
 from streaming.orphans import remove_orphans
 from streaming.report import Report, State, StreamReport
 from streaming.sealer import Sealer, SparkRun
-from streaming.session import close_session, is_alive, open_session, warm
+from streaming.session import close_session, is_alive, open_session, own_cores, warm
 from streaming.settings import Settings
 from streaming.topics import Topics
 
@@ -191,6 +191,7 @@ class Driver:
             token=token,
             now=self._now,
             stopping=self._stopping,
+            cores=own_cores(session),
         )
         return Flow(session, settings, writer, self._set_fatal, self._wake)
 

@@ -90,6 +90,7 @@ class EpochWriter:
     token: int
     now: Callable[[], datetime]
     stopping: threading.Event
+    cores: int = 1  # that are idle while an epoch of one task is at work, and its own
     moved: threading.Event = field(default_factory=threading.Event)  # sealing replaced files of ids
     idle: threading.Event = field(default_factory=threading.Event)
     turn: threading.Lock = field(default_factory=threading.Lock)  # one epoch at a time
@@ -329,8 +330,9 @@ class EpochWriter:
         """Run the epoch's one job, and again with more ids as long as a worker lacks some."""
         # With a primary key ids are decided over the whole epoch, so it is one task.
         size = sum(each.size for each in ranges)
-        one = bool(task.stream.key) or size <= self.settings.small_epoch
-        task = replace(task, alone=one)
+        large = size > self.settings.small_epoch
+        one = bool(task.stream.key) or not large
+        task = replace(task, alone=one, threads=self.cores if one and large else 1)
         reports = self._job(frame.coalesce(1) if one else frame, task, size)
         for repeat in range(REPEATS):
             missing = [each.needs_ids_from for each in reports if each.needs_ids_from is not None]

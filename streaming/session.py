@@ -117,6 +117,13 @@ def open_session(settings: Settings) -> SparkSession:
     return session
 
 
+def own_cores(session: SparkSession) -> int:
+    """The cores that one task may take while no other is at work: under a local master all of
+    them; a cluster gives a task one."""
+    context = session.sparkContext
+    return context.defaultParallelism if (context.master or "").startswith("local") else 1
+
+
 def warm(session: SparkSession) -> None:
     """Start the Python workers and have them import what tasks need."""
     tasks = session.sparkContext.defaultParallelism

@@ -114,6 +114,7 @@ class FoldTask:
     sealed: SealedIds
     ids: tuple[EpochIds, ...]  # the unsealed epochs just before this one, without a hole
     task_memory: str
+    threads: int = 1  # of DuckDB
     ids_whole: bool = False  # no unsealed epoch before those has an id counted after `since`
     ranges: tuple[Range, ...] = ()  # the offsets of the epoch, all its tasks together
     topic_id: str | None = None
@@ -142,6 +143,7 @@ class FoldTask:
         engine = worker_engine(
             self.task_memory, name, self.stream.version, self.epoch, self.sealed.until
         )
+        engine.use_threads(self.threads)
         sealed: list[IdFile] = []
         if self.stream.key:
             sealed = self._sealed_ids(engine)
