@@ -11,6 +11,7 @@ from schemas.bound import Bound
 from schemas.errors import BadUse
 from schemas.ledger import bounds, versions
 from schemas.ledger.connect import Ledger
+from schemas.ledger.copies import back_up
 
 
 def wanted(
@@ -37,4 +38,5 @@ def move(
     bound = wanted(settings, ledger, definitions, view, now)
     if bound is None or not bounds.move_bound(ledger, view, bound, now):
         return None
+    back_up(settings.state)  # no file tells of it
     return bound

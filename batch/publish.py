@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import sys
 import uuid
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,12 +37,8 @@ def publish(
     published = builds.publish(ledger, build.id, build.token, now, rollback_window)
     failpoint("rebuild.after_publish")
     write_current(ledger, root, build.view)
-    back_up(root.local("views").parent, _say)
+    back_up(root.local("views").parent)
     return published
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def write_current(ledger: Ledger, root: DataRoot, view: str) -> bool:

@@ -12,7 +12,6 @@ not proven to the last partial is not removed.
 
 from __future__ import annotations
 
-import sys
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -150,7 +149,7 @@ class Retainer:
             self._remove_leftovers(plan, lease)
             count = 0 if plan.empty else self._work(plan, lease)
         if count:
-            back_up(self._settings.state, _say)  # what was let go is on record nowhere else
+            back_up(self._settings.state)  # what was let go is on record nowhere else
         old = self._now() - self._settings.keep_removed
         publish.remove_old(self._ledger, self._root, stream, old)
         return Retained(plan, count, time.monotonic() - begun)
@@ -375,10 +374,6 @@ def _evidence(plan: Plan, found: Sequence[Sequence[Comparison]]) -> dict[str, An
             for each, compared in zip(plan.versions, found, strict=True)
         ]
     }
-
-
-def _say(text: str) -> None:
-    sys.stderr.write(f"{text}\n")
 
 
 def token_of(name: str) -> int:

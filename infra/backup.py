@@ -25,7 +25,7 @@ from infra import files
 from schemas.errors import BackupRefused, DamagedFile
 from schemas.ledger import epochs, versions
 from schemas.ledger.connect import NAME, keep_wal, open_ledger
-from schemas.ledger.copies import copy_ledger, disown, needed_files
+from schemas.ledger.copies import back_up, copy_ledger, disown, needed_files
 from schemas.storage import DataRoot, fsync_folder
 from schemas.stored_file import StoredFile
 
@@ -102,6 +102,7 @@ def restore(backup: Path, state: Path) -> Backup:
                 publish.write_current(ledger, DataRoot(state), view.name)
         (Path(aside) / NAME).rename(state / NAME)
     fsync_folder(state)
+    back_up(state)  # what is on record in no file, such as what retention removed, is in it
     return told
 
 

@@ -52,7 +52,7 @@ def of_view(
             view.name.lower(),
             stream.name.lower(),
             view.meaning(),
-            [stream.format, stream.null],
+            [stream.format, stream.null, *reading.places(stream, view.columns)],
             [_column(column) for column in reading.used(stream, view.columns)],
             [_reference(references[name], contents[name]) for name in view.references],
             [[call.function, ALL[call.function].meaning] for call in view.calls],

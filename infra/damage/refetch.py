@@ -22,6 +22,7 @@ from schemas.engine import Engine, Folded
 from schemas.errors import DamagedFile, DefinitionError, OffsetsNotThere, VersionOfAnotherRelease
 from schemas.ledger import repairs, sealing, versions
 from schemas.ledger.files import BATCH, IDS, MASTER, REJECTS, RUN, SEGMENT, DataFile
+from schemas.ledger.rejects import replayed
 from schemas.parquet import Description
 from schemas.position import Range
 from schemas.segment import SegmentReader
@@ -98,8 +99,15 @@ def master(target: Target, log: Log) -> DataFile:
 
 
 def rejects(target: Target, log: Log) -> DataFile:
-    """A file of rejects, each with the file's last epoch."""
+    """A file of rejects, each with the file's last epoch. A replay finds its place by the epochs of
+    rejects, so a file of several is not made again where there was one."""
     data, told = target.data, target.description(REJECTS)
+    if data.first < data.last and replayed(target.ledger, target.held.stream):
+        message = (
+            "rejects of the stream were replayed, and nothing tells any more which epoch rejected "
+            "which; take the file from a backup (--from)"
+        )
+        raise target.refused(message)
     with stages.working(MEMORY) as engine:
         rows = _parsed(engine, target, target.stream, fetched(target, log)).rejects
     epochs = pa.repeat(pa.scalar(data.last, pa.int64()), rows.num_rows)

@@ -203,7 +203,8 @@ def _whole(
     if found != expected:
         raise DamagedFile(path, f"one that says {expected}", f"{found}")
     known = offsets.covered(spans, (), data.first, data.last)
-    if known is not None and known.exact and _sized(known.ranges) != _sized(told.ranges):
+    ranged = data.kind != BASE
+    if ranged and known is not None and known.exact and _sized(known.ranges) != _sized(told.ranges):
         raise DamagedFile(path, f"one of {known.words}", f"{Covered(told.ranges, True).words}")
     return told
 

@@ -69,12 +69,17 @@ def unsealed(
     found: Sequence[Found], after: int, position: Position, instant: str, known: Iterable[Part]
 ) -> list[Placed]:
     """The longest way on by epochs of whole segments. One of a single segment that says it is all
-    of its epoch is whole; another one only where an older ledger knows it."""
-    by_epoch: dict[int, list[Part]] = {}
-    listed = [_of_segment(each) for each in sorted(found, key=lambda e: (-e.token, e.path))]
-    parts = [*known, *(each for each in listed if each is not None)]
-    for each in sorted(parts, key=lambda each: len(each.damaged)):
-        by_epoch.setdefault(each.first, []).append(each)
+    of its epoch is whole; another one only where an older ledger knows it. That ledger's word on an
+    epoch stands as long as its files do. One without offsets, which a replay may have left without
+    committing it, follows anything, so it is taken only where no other can be."""
+    by_epoch: dict[int, list[Part]] = {each.first: [each] for each in known}
+    certain = {epoch for epoch, (each,) in by_epoch.items() if not each.damaged}
+    for file in sorted(found, key=lambda e: (-e.token, e.path)):
+        part = _of_segment(file)
+        if part is not None and part.first not in certain:
+            by_epoch.setdefault(part.first, []).append(part)
+    for parts in by_epoch.values():
+        parts.sort(key=lambda each: len(each.damaged))
     lengths: dict[int, list[tuple[int, Part]]] = {}
     for epoch in sorted(by_epoch, reverse=True):
         lengths[epoch] = [
@@ -87,7 +92,7 @@ def unsealed(
     placed: list[Placed] = []
     epoch = after + 1
     while epoch in lengths:
-        for _, each in sorted(lengths[epoch], key=lambda pair: -pair[0]):
+        for _, each in sorted(lengths[epoch], key=lambda pair: (not pair[1].ranges, -pair[0])):
             moved = _advanced(position, each.ranges)
             if moved is not None and each.origin.instant >= instant:
                 break

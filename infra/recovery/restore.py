@@ -47,11 +47,20 @@ from schemas.errors import (
     VersionOfAnotherRelease,
 )
 from schemas.failpoints import failpoint
-from schemas.ledger import adopted, builds, copies, leases, repairs, tables, versions
+from schemas.ledger import (
+    adopted,
+    builds,
+    copies,
+    leases,
+    repairs,
+    retention,
+    tables,
+    versions,
+)
 from schemas.ledger.adopted import AdoptedEpoch, AdoptedRange
 from schemas.ledger.connect import NAME, Ledger, keep_wal, open_ledger
 from schemas.ledger.epochs import EpochCommit, SegmentFile
-from schemas.ledger.files import IDS, RUN, SEGMENT, DataFile
+from schemas.ledger.files import BASE, IDS, MASTER, REJECTS, RUN, SEGMENT, DataFile
 from schemas.ledger.process import is_running
 from schemas.ledger.repairs import Held, Span
 from schemas.ledger.versions import ViewRow
@@ -175,6 +184,12 @@ def _begin(
         say(f"{copies.BACKUPS}/{each.name} is left out: {found}")
         for ending in BESIDE:
             target.with_name(f"{NAME}{ending}").unlink(missing_ok=True)
+    if any(state.glob("base/*/*/*/*/*.parquet")):
+        message = (
+            "no copy of the ledger is there, and retention has removed events whose totals are in "
+            f"{state / 'base'} alone; put a copy into {state / copies.BACKUPS}, or restore a backup"
+        )
+        raise RestoreRefused(message)
     with open_ledger(aside, create=True) as ledger:
         versions.register(ledger, *registered.rows(project(), DataRoot(state)), now)
     return None
@@ -249,7 +264,12 @@ class _Work:
         held = [each for each in repairs.counting(self.ledger) if each.stream == stream]
         known = {each.data.file.path: each.data for each in held}
         before = repairs.spans(self.ledger, stream)
-        found = finding.files(self.root, stream, known, self.say)
+        retained = retention.retained_until(self.ledger, stream)
+        found = [
+            each
+            for each in finding.files(self.root, stream, known, self.say)
+            if each.data.kind not in (MASTER, REJECTS) or each.data.last > retained
+        ]
         by_path = {each.path: each for each in found}
         parts = [_known(each, held, by_path) for each in before if each.sealed]
         epochs = [_known(each, held, by_path) for each in before if not each.sealed]
@@ -261,7 +281,7 @@ class _Work:
         late = cover.unsealed(found, last, position, instant, epochs)
         late = self._registered(stream, late)
         token = max((each.token for each in found), default=0)
-        ranges, made = self._ranges(stream, chosen, late)
+        ranges, made = self._ranges(stream, chosen, late, retained)
         adopted.adopt(self.ledger, stream, ranges, [_epoch(stream, each) for each in late], token)
         under = repairs.token(self.ledger, stream)
         for data, placed in made:
@@ -287,10 +307,11 @@ class _Work:
         return found
 
     def _ranges(
-        self, stream: str, chosen: Sequence[Placed], late: Sequence[Placed]
+        self, stream: str, chosen: Sequence[Placed], late: Sequence[Placed], retained: int
     ) -> tuple[list[AdoptedRange], list[tuple[DataFile, Placed]]]:
         """What to adopt, and what has to be made anew for it: runs that answers need, and lists
-        of ids where some are missing that still make duplicates."""
+        of ids where some are missing that still make duplicates. Of epochs up to `retained` nothing
+        can be made: a version whose batch view is not whole is built again, from its base."""
         cuts = self._cuts(stream, {each.part.last for each in chosen})
         live = {row.version: row for row in versions.folding(self.ledger, stream)}
         newest = (late or chosen)[-1].part.origin.instant if late or chosen else ""
@@ -300,7 +321,10 @@ class _Work:
             files = [f for f in part.files if f.data.kind not in (RUN, IDS)]
             ids = part.of(IDS)
             counted = part.origin.accepted - part.origin.duplicates
-            if self._lacks_ids(stream, part, newest, counted - sum(f.data.rows for f in ids)):
+            detail = part.last > retained
+            if detail and self._lacks_ids(
+                stream, part, newest, counted - sum(f.data.rows for f in ids)
+            ):
                 made.append((_to_make(IDS, part, counted), each))
             else:
                 files += ids
@@ -314,7 +338,7 @@ class _Work:
                     folded.append(version)
                 elif wanted is not None and part.last <= cuts.get(version, 0):
                     folded.append(version)  # the batch view has these epochs
-                elif wanted is not None and self.copied:
+                elif wanted is not None and self.copied and detail:
                     made += [(_to_make(RUN, part, 0, version, t), each) for t in sorted(wanted)]
                     folded.append(version)
             origin = Origin(**{**asdict(part.origin), "folded": tuple(sorted(folded))})
@@ -416,6 +440,7 @@ def _known(span: Span, held: Sequence[Held], found: dict[str, Found]) -> Part:
         data = each.data
         path = data.file.path
         inside = span.first <= data.first and data.last <= span.last and each.build is None
+        inside = inside and data.kind != BASE
         if not inside or (data.kind == SEGMENT) == span.sealed:
             continue
         if path not in found and data.kind in (RUN, IDS):

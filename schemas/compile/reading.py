@@ -35,7 +35,15 @@ def used(stream: Stream, names: Iterable[str]) -> tuple[Column, ...]:
 def facts(stream: Stream, names: Iterable[str]) -> Facts:
     """What two declarations must have in common for the typed columns of one to be the other's."""
     columns = [(each.name, each.type, each.generated) for each in used(stream, names)]
-    return stream.format, stream.null, *columns
+    return stream.format, stream.null, places(stream, names), *columns
+
+
+def places(stream: Stream, names: Iterable[str]) -> tuple[int, ...]:
+    """Where the fields of these columns stand in a CSV line, from 0 on; JSON knows no order."""
+    if stream.format != "csv":
+        return ()
+    carried = [each.name for each in stream.columns.columns if each.generated is None]
+    return tuple(carried.index(each.name) for each in used(stream, names) if each.generated is None)
 
 
 def select(stream: Stream, names: Iterable[str]) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 import sqlite3
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -26,7 +27,11 @@ KEPT = 5
 PREFIX, ENDING = "ledger-", ".db"
 
 
-def back_up(state: Path, say: Callable[[str], None]) -> Path | None:
+def _stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
+
+
+def back_up(state: Path, say: Callable[[str], None] = _stderr) -> Path | None:
     """Keep a copy of the ledger as it is now, whole and durable before it has its name, and the
     `KEPT` newest ones in all. Trouble is said, never raised: whatever it follows has happened."""
     try:

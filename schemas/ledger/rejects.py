@@ -96,6 +96,13 @@ def asked(ledger: Ledger, stream: str) -> Replay | None:
         return None if found is None else replays.of(found)
 
 
+def replayed(ledger: Ledger, stream: str) -> bool:
+    """Whether a replay of a stream's rejects was ever asked for."""
+    r = tables.replays.c
+    with ledger.read() as connection:
+        return connection.scalar(select(r.id).where(r.stream == stream).limit(1)) is not None
+
+
 def replay(ledger: Ledger, number: int) -> Replay:
     """A replay as it stands now."""
     with ledger.read() as connection:

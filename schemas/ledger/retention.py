@@ -305,6 +305,10 @@ def _holds(connection: Connection, stream: str, now: datetime) -> Iterable[Hold]
         if (row.view, row.id) not in published and not stays_out:
             way = f"`everview rebuild {row.view}` builds one"
             yield Hold(0, f"version {row.id} of view {row.view!r} has no batch view: {way}")
+    rp = tables.replays.c
+    asked = select(rp.id).where(rp.stream == stream, rp.finished.is_(None))
+    for number_ in connection.scalars(asked):
+        yield Hold(0, f"replay {number_} of its rejects, which is not finished")
     held = (le.name == literal("build/") + b.view) & (le.token == b.token) & (le.expires > now)
     at_work = select(b.id, b.view).join(tables.leases, held)
     at_work = at_work.where(b.stream == stream, b.state.in_(tables.BUILDS_AT_WORK))

@@ -30,7 +30,7 @@ from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import CommittedEpoch, epochs_after, lease_name, progress
 from schemas.ledger.leases import Holder, take
 from schemas.ledger.replays import Replay
-from schemas.ledger.versions import register, set_topic, views
+from schemas.ledger.versions import ViewRow, register, set_topic, views
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from streaming import task as task_module
@@ -212,6 +212,9 @@ class Live:
 
     def answer(self, sql: str) -> list[tuple[Any, ...]]:
         return ordered(self.served().rows(sql))
+
+    def views(self) -> list[ViewRow]:
+        return views(self.ledger)
 
     def epochs(self) -> list[CommittedEpoch]:
         return epochs_after(self.ledger, self.name, 0, 10_000)

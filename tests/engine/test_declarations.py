@@ -195,6 +195,29 @@ WITH (topic = 'hits', format = 'json');
 """
 
 
+def test_the_place_of_a_csv_field_is_part_of_its_declaration(state: Path) -> None:
+    """Two views that read one column read it alike, though only one reads another that moved."""
+    csv = "WITH (topic = 'hits', format = 'csv');\n"
+    before = f"CREATE STREAM hits (id BIGINT, k VARCHAR, n INTEGER, m INTEGER) {csv}"
+    after = f"CREATE STREAM hits (id BIGINT, k VARCHAR, m BIGINT, n INTEGER) {csv}"
+    by_n = "CREATE VIEW by_n AS SELECT k, sum(n) AS total FROM hits GROUP BY k;\n"
+    by_both = "CREATE VIEW by_both AS SELECT k, sum(n) AS total, sum(m) AS m FROM hits GROUP BY k;"
+    live = Live(state)
+    live.declare(before, by_n, by_both)
+    live.start()
+    live.epoch(b"1,a,5,100")
+    live.seal()
+    live.declare(after, by_n, by_both)
+    live.epoch(b"2,a,200,7")
+    live.seal()
+    for view in ("by_n", "by_both"):
+        live.build(view)
+    assert live.answer("FROM by_n") == [("a", 107)]
+    assert live.answer("SELECT k, total FROM by_both") == [("a", 107)]
+    assert live.verified() == {"by_n": 0, "by_both": 0}
+    live.ledger.close()
+
+
 def test_another_expression_of_a_generated_column_is_another_declaration(state: Path) -> None:
     live = Live(state)
     live.declare(GENERATED.format("plane->>'$.seats'"), BY_KEY)
