@@ -20,7 +20,7 @@ from schemas import registered
 from schemas.compile import CompiledView
 from schemas.ledger import leases
 from schemas.ledger.builds import PublicationRow, rollback
-from schemas.ledger.connect import open_ledger
+from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.epochs import EpochCommit, SegmentFile, commit_epoch, lease_name, progress
 from schemas.ledger.leases import Holder
 from schemas.ledger.versions import folding, register
@@ -193,10 +193,21 @@ class Served:
 
     def __init__(self, state: Path, *, round_epochs: int = 256) -> None:
         self.tables = Tables()
+        self._opened: list[Ledger] = []
         self.follower = Follower(
-            lambda: open_ledger(state), DataRoot(state), self.tables, round_epochs=round_epochs
+            lambda: self._open(state), DataRoot(state), self.tables, round_epochs=round_epochs
         )
         self.now = 0.0
+
+    def _open(self, state: Path) -> Ledger:
+        self._opened.append(open_ledger(state))
+        return self._opened[-1]
+
+    def close(self) -> None:
+        """Of many in one process each takes descriptors."""
+        self.tables.close()
+        for ledger in self._opened:
+            ledger.close()
 
     def step(self, seconds: float = 2.0) -> bool:
         self.now += seconds

@@ -132,6 +132,7 @@ def demo(tmp_path: Path) -> Iterator[Demo]:
         made.process.wait(10)
 
 
+@pytest.mark.long
 def test_nothing_is_lost_or_doubled_however_hard_the_kill(demo: Demo) -> None:
     seed = random.randrange(1_000_000)
     sys.stdout.write(f"seed of the moment of the kill: {seed}\n")

@@ -31,7 +31,7 @@ def test_committed_records_of_exact_ranges(broker: str) -> None:
         else:
             producer.commit_transaction()
     producer.begin_transaction()
-    producer.send("repair", b"other", partition=1)
+    producer.send("repair", b"other", partition=1, headers=[("from", b"here")])
     producer.commit_transaction()
     producer.close()
 
@@ -48,7 +48,7 @@ def test_committed_records_of_exact_ranges(broker: str) -> None:
     assert time.monotonic() - begun < IDLE  # a marker at the end of a range is not waited for
     assert found.schema == RECORDS
     rows = sorted(zip(*(found[n].to_pylist() for n in RECORDS.names), strict=True))
-    assert [(p, o, v) for p, o, _, _, v in rows] == [
+    assert [(p, o, v) for p, o, _, _, v, _ in rows] == [
         (0, 1, b"1"),
         (0, 6, b"20"),
         (0, 7, b"21"),
@@ -56,6 +56,7 @@ def test_committed_records_of_exact_ranges(broker: str) -> None:
     ]
     assert rows[0][2].isoformat() == "1970-01-01T00:00:01.500000"
     assert (rows[0][3], rows[3][3]) == (b"k", None)
+    assert (rows[0][5], rows[3][5]) == (None, [{"key": "from", "value": b"here"}])
     assert log.records("repair", [Range(0, 3, 6)]).num_rows == 0
 
     admin.delete_records({TopicPartition("repair", 0): 6})

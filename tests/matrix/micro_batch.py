@@ -397,6 +397,7 @@ def the_ledger_is_busy(stage: Stage) -> None:
     world = stage.world()
     world.some(0)
     world.ledger.close()
+    world.ledger.close()
     world.ledger = Ledger(world.state / "ledger.db", busy=0.1)
     lock = sqlite3.connect(world.state / "ledger.db", isolation_level=None)
     try:

@@ -8,7 +8,6 @@ from pathlib import Path
 from schemas.errors import DamagedFile
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
-from tests.api.world import Served
 from tests.matrix.letters import heals, holds, named, right, stray
 from tests.matrix.micro_batch import KILLS
 from tests.matrix.registry import played
@@ -200,7 +199,7 @@ def damages(world: World, path: str, flips: int = 3) -> list[Damage]:
 
 def _is_never_a_number(world: World, path: str, damaged: Damage) -> None:
     with damaged:
-        served = Served(world.state)
+        served = world.serving()
         served.step()
         served.catch_up()
         told = [served.coverage(view)["degraded"] for view in world.views]

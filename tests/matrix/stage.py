@@ -52,4 +52,4 @@ class Stage:
 
     def close(self) -> None:
         for world in self.worlds:
-            world.ledger.close()
+            world.close()

@@ -113,6 +113,7 @@ class World:
         self.topic_id = self.topic.id  # whose events count
         self.lost: list[tuple[int, int, int]] = []  # partition, start, until
         self.served: Served | None = None
+        self.all_served: list[Served] = []
         self.seen: dict[str, tuple[dict[int, int], int, int]] = {}  # position, cut, epoch
         self.hashes: dict[str, str] = {}  # of every file that was ever named
         self.keyed = "PRIMARY KEY" in stream
@@ -123,7 +124,17 @@ class World:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        for served in self.all_served:
+            served.close()
         self.ledger.close()
+
+    def serving(self) -> Served:
+        """A server that has loaded nothing."""
+        self.all_served.append(Served(self.state))
+        return self.all_served[-1]
 
     def declare(self, stream: str, views: Mapping[str, str]) -> None:
         """Deploy these definitions."""
@@ -200,13 +211,13 @@ class World:
 
     def serve(self) -> Served:
         """A new server."""
-        self.served = Served(self.state)
+        self.served = self.serving()
         return self.look()
 
     def look(self) -> Served:
         """The server, caught up; a new one if there is none."""
         if self.served is None:
-            self.served = Served(self.state)
+            self.served = self.serving()
         self.served.step()
         self.served.catch_up()
         return self.served

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-import select
+import selectors
 import signal
 import subprocess
 import sys
@@ -88,7 +88,9 @@ class Airflow:
         assert self.runs.stdout is not None
         self.runs.stdin.write(json.dumps(request) + "\n")
         self.runs.stdin.flush()
-        answered, _, _ = select.select([self.runs.stdout], [], [], WAIT)
+        with selectors.DefaultSelector() as selector:
+            selector.register(self.runs.stdout, selectors.EVENT_READ)
+            answered = selector.select(WAIT)
         assert answered, self.log("run").read_text(encoding="utf-8")[-5000:]
         return int(self.runs.stdout.readline())
 
