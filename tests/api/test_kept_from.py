@@ -22,6 +22,8 @@ from tests.api.world import Row, Served
 from tests.engine.batching import EVENT_COLUMNS, NOW, Sealed, ordered
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 VIEWS = {
     "by_day": """SELECT k, date_trunc('day', moment) AS day, count(*) AS hits,
         approx_count_distinct(u) AS visitors FROM hits GROUP BY ALL""",

@@ -22,6 +22,8 @@ from tests.api.test_follow import rows
 from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World, ask, serving
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 LAYERED = {
     **VIEWS,
     "two_wide": """SELECT n % 3 AS third, k, approx_count_distinct(u) AS users, sum(n) AS total,

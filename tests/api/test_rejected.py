@@ -15,6 +15,8 @@ from tests.api.world import Served
 from tests.engine.live import Live
 from tests.engine.test_declarations import BY_KEY, COUNT, NARROW, WIDE, hit, sent
 
+pytestmark = pytest.mark.slow
+
 LISTED = 'SELECT epoch, partition, "offset", reason, "column", replayed FROM everview.rejects'
 REJECTED = hit(2, n=2**40)
 STILL = b"no event"

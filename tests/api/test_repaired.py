@@ -18,6 +18,8 @@ from tests.api.world import VIEWS, Served, serving
 from tests.engine.batching import NOW, Sealed
 from tests.engine.damaging import Kept, flip
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Sealed]:

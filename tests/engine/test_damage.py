@@ -22,6 +22,8 @@ from schemas.segment import SegmentReader
 from tests.engine.damaging import Logged, flip
 from tests.engine.yard import KEYED, STREAM
 
+pytestmark = pytest.mark.slow
+
 
 def hit(u: int, n: int = 1) -> bytes:
     return json.dumps({"k": f"k{u % 5}", "u": u, "n": n}).encode()

@@ -22,6 +22,8 @@ from tests.engine.batching import ordered
 from tests.engine.live import Live
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 NARROW = """CREATE STREAM hits (id BIGINT PRIMARY KEY, k VARCHAR, n INTEGER CHECK (n >= 0))
 WITH (topic = 'hits', format = 'json');
 """

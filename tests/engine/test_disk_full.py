@@ -27,6 +27,8 @@ from tests.engine.conftest import ROOT
 from tests.engine.retaining import retainer
 from tests.engine.yard import VIEWS, Yard
 
+pytestmark = pytest.mark.slow
+
 VIEW = {"tally": "SELECT k, count(*) AS hits, approx_count_distinct(u) AS v FROM hits GROUP BY k"}
 FOLDERS = ("segments", "master", "rejects", "ids", "runs", "batch", "views", "base")
 KINDS = (SEGMENT, *SEALED, files.BATCH, files.FINISHED, files.BASE)

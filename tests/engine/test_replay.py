@@ -41,6 +41,8 @@ from tests.engine.test_declarations import (
     sent,
 )
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 GOOD = [hit(1, n=5), hit(2, n=7, k="b")]
 FIXED = [hit(3, n=2**40), hit(4, n=-5), hit(5, n=2**41, k="b"), hit(1, n=-9), hit(4, n=-6)]

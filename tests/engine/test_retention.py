@@ -41,6 +41,8 @@ from tests.engine.test_batch_proof import alter, file_of
 from tests.engine.yard import KEYED, Yard
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 VIEWS = {
     "by_key": """SELECT k, count(*) AS hits, sum(n) AS total, avg(n) AS mean, min(n) AS low,
         max(n) AS high FROM hits GROUP BY k""",

@@ -28,6 +28,8 @@ from tests.engine.batching import NOW, Sealed, events
 from tests.engine.retaining import retainer
 from tests.engine.yard import Direct
 
+pytestmark = pytest.mark.slow
+
 VIEWS = {
     "tally": "SELECT k, count(*) AS hits, sum(n) AS total, approx_count_distinct(u) AS v "
     "FROM hits GROUP BY k",

@@ -22,6 +22,8 @@ from schemas.segment import Segment, SegmentReader, encode
 from schemas.stored_file import StoredFile
 from tests.engine.batching import Sealed, events
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[Sealed]:
