@@ -16,7 +16,8 @@ from infra import stack
 from infra.verbs import init
 from tests import starter
 
-pytestmark = [pytest.mark.kafka, pytest.mark.spark]
+# `.ci/installed` does the same in short, with the installed wheel
+pytestmark = [pytest.mark.kafka, pytest.mark.spark, pytest.mark.long]
 
 WAIT = 180.0
 SHELL = {
