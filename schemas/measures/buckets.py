@@ -28,6 +28,8 @@ GAMMA = 1.01
 # above the largest power of GAMMA that a DOUBLE can be, of either sign: 744.4 / ln(1.01) = 74,817
 OFFSET = 80_000
 INFINITE, NOT_A_NUMBER = 2 * OFFSET, 2 * OFFSET + 1
+# exponents of GAMMA that a DOUBLE may have, -74,815 to 71,333, and infinity, twice; zero and NaN
+ROWS = 2 * (74_815 + 1 + 71_333 + 1) + 2
 
 _DOUBLE = "CAST(_value AS DOUBLE)"
 _LOG = f"(CAST(ceil(ln(abs({_DOUBLE})) / ln({GAMMA})) AS INTEGER) + {OFFSET})"
@@ -82,6 +84,7 @@ def quantile(call: Call) -> Measure:
                 Partial("_least", kind, "min(_value)", "min"),
                 Partial("_most", kind, "max(_value)", "max"),
             ),
+            rows=ROWS,
         ),
         Finished(
             f"[{', '.join(estimates)}]" if listed else estimates[0],

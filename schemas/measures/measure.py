@@ -63,7 +63,8 @@ class Wide:
     """A table of its own beside the view's core: rows (group keys, buckets, values).
 
     `value` is computed once per row of events for which `where` is true and is called `_value` in
-    the buckets and the folds.
+    the buckets and the folds. `rows` is the most rows that a group can have once merged; None where
+    it has one per different value. A fold never has more rows than events.
     """
 
     kind: str
@@ -71,6 +72,7 @@ class Wide:
     where: str
     buckets: tuple[Bucket, ...]
     values: tuple[Partial, ...]
+    rows: int | None
 
 
 @dataclass(frozen=True)

@@ -63,6 +63,7 @@ def distinct(call: Call) -> Measure:
             where=f"{where} AND ({call.where})" if call.where else where,
             buckets=(Bucket("_register", "USMALLINT", f"_value & {REGISTERS - 1}"),),
             values=(Partial("_rank", "UTINYINT", f"max({_RANK})", "max"),),
+            rows=REGISTERS,
         ),
         Finished(_ESTIMATE, "BIGINT"),
         Judged("count(DISTINCT {0})", WITHIN),

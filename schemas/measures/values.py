@@ -55,6 +55,7 @@ def top(call: Call) -> Measure:
             where=f"{where} AND ({call.where})" if call.where else where,
             buckets=(Bucket("_item", kind, "_value"),),
             values=(Partial("_count", "BIGINT", "count(*)", "sum"),),
+            rows=None,
         ),
         Finished(f"list(_item ORDER BY _count DESC, _item)[1:{many}]", f"{kind}[]"),
         Judged("histogram({0})", within),
