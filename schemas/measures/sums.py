@@ -7,6 +7,7 @@ depends on the order of the rows.
 from __future__ import annotations
 
 from schemas import column_types
+from schemas.measures import values
 from schemas.measures.measure import (
     Aggregate,
     Call,
@@ -46,8 +47,7 @@ def _sum_of(call: Call) -> Partial:
 def count(call: Call) -> Measure:
     """Rows, or those where the argument is not NULL."""
     if call.distinct:
-        message = "count(DISTINCT x) is not a measure; use approx_count_distinct(x)"
-        raise RefusedCall(message)
+        return values.different(call)
     if len(call.arguments) > 1:
         message = f"count must have one argument or *; got {len(call.arguments)}"
         raise RefusedCall(message)
