@@ -57,14 +57,20 @@ def trace(
     base: Sequence[DataFile],
     differences: Sequence[Difference],
 ) -> Mapping[Group, tuple[Layer, ...]]:
-    """The layers that are wrong about each differing group, by its keys as text. `master` has the
+    """The layers that are wrong about each differing group, as it was told. `master` has the
     master's rows, `base` holds the partials of events that are not in it any more; the view's
-    references are loaded. Empty for a view whose keys are not all among its columns: its groups
-    cannot be told from its rows."""
-    names = [name for name, _ in view.keys]
-    if any(list(each.group) != names for each in differences):
+    references are loaded. Groups with keys that are not shown are told apart by those that are;
+    empty for a view that shows none."""
+    keys = {name for name, _ in view.keys}
+    names = [name for name in differences[0].group if name in keys]
+    told = list(differences[0].group)
+    if any(list(each.group) != told for each in differences) or (keys and not names):
         return {}
-    groups = list(dict.fromkeys(tuple(each.group.values()) for each in differences))
+    by_keys = {
+        tuple(each.group.values()): tuple(each.group[name] for name in names)
+        for each in differences
+    }
+    groups = list(dict.fromkeys(by_keys.values()))
     _name_groups(engine, names, groups)
     found: dict[Group, list[Layer]] = {group: [] for group in groups}
     for layer in _layers(there, there.views[view.name]):
@@ -76,7 +82,7 @@ def trace(
             for group in _wrong(engine, table, names, held, anew):
                 if layer not in found[group]:
                     found[group].append(layer)
-    return {group: tuple(layers) for group, layers in found.items()}
+    return {group: tuple(found[keys_of]) for group, keys_of in by_keys.items()}
 
 
 def _layers(there: StreamContents, held: ViewContents) -> Iterator[Layer]:

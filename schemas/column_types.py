@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 
 from sqlglot import exp
 
@@ -85,3 +86,38 @@ def comparable(type_name: str) -> bool:
     """Whether values that compare equal are also told apart by nothing (DOUBLE has -0.0)."""
     plain = type_name in NAMES.values() and type_name not in ("DOUBLE", "JSON")
     return plain or decimal(type_name) is not None
+
+
+# exact in Arrow and in Parquet only as another type, which the value survives both ways
+STORED_AS = {
+    "HUGEINT": "VARCHAR",
+    "UHUGEINT": "VARCHAR",
+    "UUID": "VARCHAR",
+    "TIMESTAMP_S": "TIMESTAMP",
+    "TIMESTAMP_MS": "TIMESTAMP",
+}
+STORED = (
+    *("FLOAT", "TIME", "TIMESTAMP WITH TIME ZONE", "BLOB"),
+    *(name for name in dict.fromkeys(NAMES.values())),
+)
+_NESTED = re.compile(r"[\[(]")
+_WORDS = re.compile(r'"(?:[^"]|"")*"|[A-Z_]+(?: WITH TIME ZONE)?')
+# of what a nested value must hold nothing, as it would not come back as it was
+_LOST = frozenset(
+    {*STORED_AS, "INTERVAL", "BIT", "ENUM", "UNION", "VARIANT", "TIMESTAMP_NS", "TIME_NS"}
+    | {"TIME WITH TIME ZONE", "BIGNUM", "GEOMETRY", "NULL"}
+)
+
+
+def stored(type_name: str) -> str | None:
+    """The type in which values of a plain type are kept in files, None where none keeps them."""
+    if type_name in STORED or decimal(type_name) is not None:
+        return type_name
+    return STORED_AS.get(type_name)
+
+
+def stored_nested(type_name: str) -> str | None:
+    """The same, and of lists, structs and maps of plain types."""
+    if not _NESTED.search(type_name) or decimal(type_name) is not None:
+        return stored(type_name)
+    return None if _LOST & set(_WORDS.findall(type_name)) else type_name

@@ -27,6 +27,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from schemas.compile import CompiledView
 from serving import formats
 from serving.coverage import Coverage, iso
 from serving.envelope import Answer, Code, RequestError
@@ -154,9 +155,15 @@ def _view(view: FollowedView, coverage: Coverage) -> dict[str, Any]:
         "cut": coverage.cut,
         "publication": coverage.publication,
         "columns": _columns(compiled.columns) if compiled else [],
-        "keys": _columns(compiled.keys) if compiled else [],
+        "keys": _columns(_shown(compiled)) if compiled else [],
         "coverage": coverage.json(),
     }
+
+
+def _shown(compiled: CompiledView) -> tuple[tuple[str, str], ...]:
+    """The group keys that are columns of the answer."""
+    keys = {name for name, _ in compiled.keys}
+    return tuple(column for column in compiled.columns if column[0] in keys)
 
 
 def _columns(columns: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:

@@ -46,7 +46,10 @@ def tables(view: View, sources: Mapping[str, str]) -> tuple[PartialTable, ...]:
         f"CAST({partial.fold} AS {partial.type}) AS {sql.name(name)}"
         for partial, name in core_columns(view).items()
     ]
-    fold = f"SELECT {', '.join(selected + folded)} {source}{where}{_group(len(keys))}"
+    group = _group(len(keys))
+    if view.detail:  # each row is a group of its own
+        folded, group = [f"CAST(1 AS {core[0].type}) AS {sql.name(core[0].name)}"], ""
+    fold = f"SELECT {', '.join(selected + folded)} {source}{where}{group}"
     found = [PartialTable("core", keys, (), core, fold)]
     for wide, name in wide_tables(view).items():
         found.append(_wide(view, wide, name, source))

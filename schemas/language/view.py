@@ -24,12 +24,14 @@ REBUILD = "rebuild"
 """The option that says when a view is rebuilt (`schemas/schedule.py`)."""
 
 OPTIONS = {REBUILD: str}
+# what tells one accepted event of a stream from every other
+IDENTITY = ("_partition", "_offset")
 
 
 @dataclass(frozen=True)
 class Key:
-    """A group key: the column that partials and answers call it by, its type and its SQL over the
-    rows of events."""
+    """A group key: the column that partials and answers call it by, the type that it is kept in
+    and its SQL over the rows of events."""
 
     name: str
     type: str
@@ -47,7 +49,8 @@ class Output:
 
 @dataclass(frozen=True)
 class View:
-    """A view as declared. `calls` and `measures` belong together one by one."""
+    """A view as declared. `calls` and `measures` belong together one by one. Of a `detail` view,
+    the rows themselves, each is a group: its keys are its place in the log and what it shows."""
 
     name: str
     stream: str
@@ -56,6 +59,7 @@ class View:
     measures: tuple[Measure, ...]
     outputs: tuple[Output, ...]
     where: str | None
+    detail: bool
     columns: tuple[str, ...]
     references: tuple[str, ...]
     scope: Scope = field(repr=False, compare=False)
@@ -110,6 +114,7 @@ class _Reader:
         self.references = references
         self.binder = binder
         self.calls: dict[Call, Measure] = {}
+        self.key_columns: dict[str, exp.Expr] = {}  # by the text of a key, what stands for it
 
     def view(self) -> View:
         select = self._select()
@@ -124,13 +129,19 @@ class _Reader:
         self._unique(select, answered)
         known = self._aliases(scope, select)
         items = [self._resolved(scope, part.unalias(), known) for part in select.expressions]
-        if not select.args.get("group") and not any(self._has_call(item) for item in items):
-            self._refuse("a view of single events is not available yet; add an aggregate", select)
+        group = select.args.get("group")
+        detail = group is None and not any(self._has_call(item) for item in items)
         where = select.args.get("where")
         condition = self._resolved(scope, where.this, known) if where else None
-        keys = self._keys(scope, select, items, known, answered)
+        if detail:
+            grouped = [scope.qualified(exp.column(name)) for name in IDENTITY]
+            grouped += [item for item in items if item.find(exp.Column)]
+        else:
+            grouped = self._grouped(scope, select, items, known)
+        shown = {item.sql("duckdb"): name for item, (name, _) in zip(items, answered, strict=True)}
+        keys = self._keys(scope, grouped, group or select, shown, detail=detail)
         outputs = [
-            Output(name, type_name, self._rewritten(scope, item, keys).sql("duckdb"))
+            Output(name, type_name, self._rewritten(scope, item).sql("duckdb"))
             for item, (name, type_name) in zip(items, answered, strict=True)
         ]
         return View(
@@ -141,6 +152,7 @@ class _Reader:
             measures=tuple(self.calls.values()),
             outputs=tuple(outputs),
             where=condition.sql("duckdb") if condition is not None else None,
+            detail=detail,
             columns=scope.columns_used(select),
             references=tuple(
                 dict.fromkeys(reference.name for reference in scope.references.values())
@@ -234,44 +246,55 @@ class _Reader:
                 except SqlError as error:
                     self._refuse(f"time_bucket must have a width above 0; {error.message}", node)
 
-    def _keys(
+    def _grouped(
         self,
         scope: Scope,
         select: exp.Select,
         items: list[exp.Expr],
         known: Mapping[str, exp.Expr],
-        answered: tuple[tuple[str, str], ...],
-    ) -> list[Key]:
+    ) -> list[exp.Expr]:
+        """What GROUP BY names."""
         group = select.args.get("group")
         if group is None:
             return []
         if group.args.get("all"):
-            grouped = [item for item in items if item.find(exp.Column) and not self._has_call(item)]
-        else:
-            names = [projection.alias.lower() for projection in select.expressions]
-            grouped = [
-                self._group_item(scope, entry, items, names, known) for entry in group.expressions
-            ]
+            return [item for item in items if item.find(exp.Column) and not self._has_call(item)]
+        names = [projection.alias.lower() for projection in select.expressions]
+        return [self._group_item(scope, entry, items, names, known) for entry in group.expressions]
+
+    def _keys(
+        self,
+        scope: Scope,
+        grouped: list[exp.Expr],
+        node: exp.Expr,
+        shown: Mapping[str, str],
+        *,
+        detail: bool,
+    ) -> list[Key]:
+        """The keys of these expressions; `shown` are the names of those that are columns."""
         texts = list(dict.fromkeys(item.sql("duckdb") for item in grouped))
         described = (
-            self._described(f"SELECT {', '.join(texts)} {scope.source({})}", group) if texts else ()
+            self._described(f"SELECT {', '.join(texts)} {scope.source({})}", node) if texts else ()
         )
         places = {item.sql("duckdb"): item for item in grouped}
-        shown = {item.sql("duckdb"): name for item, (name, _) in zip(items, answered, strict=True)}
         keys = []
         for at, (text, (_, type_name)) in enumerate(zip(texts, described, strict=True)):
-            if type_name == "DOUBLE":
+            stored = column_types.stored(type_name)
+            if detail:
+                stored = column_types.stored_nested(type_name)
+            if stored is None:
+                what = "column of a view of single events" if detail else "group key"
+                self._refuse(f"{what} {_unstored(type_name)}", places[text])
+            written = text if stored == type_name else f"CAST({text} AS {stored})"
+            if not detail and type_name in ("DOUBLE", "FLOAT"):
                 # -0.0 and 0.0 are one group but print otherwise
-                keys.append(Key(shown.get(text, f"_key_{at}"), type_name, f"({text}) + 0.0"))
-            elif column_types.comparable(type_name):
-                keys.append(Key(shown.get(text, f"_key_{at}"), type_name, text))
-            else:
-                self._refuse(
-                    "group key must be a number, a text, a boolean, a DATE or a TIMESTAMP; got "
-                    f"{type_name}. CAST it to one of them",
-                    places[text],
-                )
-        self.key_texts = dict(zip(texts, keys, strict=True))
+                written = f"({text}) + 0.0"
+            name = IDENTITY[at] if detail and at < len(IDENTITY) else f"_key_{at}"
+            keys.append(Key(shown.get(text, name), stored, written))
+            column: exp.Expr = exp.column(exp.to_identifier(keys[-1].name, quoted=True))
+            if stored != type_name:
+                column = exp.cast(column, exp.DataType.build(type_name, dialect="duckdb"))
+            self.key_columns[text] = column
         return keys
 
     def _group_item(
@@ -289,15 +312,14 @@ class _Reader:
             return items[names.index(entry.name.lower())]
         return self._resolved(scope, entry, known)
 
-    def _rewritten(self, scope: Scope, item: exp.Expr, keys: list[Key]) -> exp.Expr:
+    def _rewritten(self, scope: Scope, item: exp.Expr) -> exp.Expr:
         """The item over key columns and calls instead of over the rows of events."""
-        texts = self.key_texts if keys else {}
 
         def replace(node: exp.Expr) -> exp.Expr:
-            key = texts.get(node.sql("duckdb"))
+            key = self.key_columns.get(node.sql("duckdb"))
             # a literal means the same anywhere, and may be part of something that needs one
             if key is not None and not isinstance(node, exp.Literal):
-                return exp.column(exp.to_identifier(key.name, quoted=True))
+                return key.copy()
             if self._is_call(node):
                 return exp.column(f"_call_{self._call(scope, node)}")
             if isinstance(node, exp.Column) and scope.owner(node.name, node.table):
@@ -346,6 +368,16 @@ def _expanded(node: exp.Expr, scope: Scope, known: Mapping[str, exp.Expr]) -> ex
     if plain and not scope.owner(node.name) and node.name.lower() in known:
         return exp.paren(known[node.name.lower()].copy())
     return node
+
+
+def _unstored(type_name: str) -> str:
+    """What a key may not be, and what it may."""
+    nested = "(" in type_name or "[" in type_name
+    instead = "VARCHAR or JSON" if nested else "VARCHAR or TIMESTAMP"
+    return (
+        "must be a number, a text, JSON, BLOB, a boolean, a DATE, a TIME or a TIMESTAMP; got "
+        f"{type_name}. CAST it to {instead}"
+    )
 
 
 def _function(node: exp.Expr) -> str:
