@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import importlib
+import keyword
 import os
 import sys
 from collections.abc import Sequence
@@ -35,6 +36,9 @@ VERBS = {
     "down": "stop a running stack",
     "status": "what runs, and where each stream stands",
     "check": "check every definition of the project; nothing is changed",
+    "infer": "draft the stream that a file could be",
+    "try": "answer a view from files, without a stack",
+    "schemas": "what producers must send and clients get, as JSON Schema or Arrow",
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
@@ -91,7 +95,8 @@ def _run(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         raise BadUse(_unknown(verb))
-    module = importlib.import_module(f"infra.verbs.{verb.replace('-', '_')}")
+    name = verb.replace("-", "_") + "_" * keyword.iskeyword(verb)
+    module = importlib.import_module(f"infra.verbs.{name}")
     parser = argparse.ArgumentParser(prog=f"everview {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     module.arguments(parser)

@@ -1,4 +1,5 @@
-"""Files of events -> the bytes of records, as the format of a stream wants them.
+"""Files of events -> the bytes of records, as the format of a stream wants them, each with the
+number of its line (its first one; of Parquet its row).
 
 | file | `json` stream | `csv` stream |
 |---|---|---|
@@ -7,6 +8,7 @@
 | Parquet | an object per row | a line per row |
 
 What is malformed goes out as it came: the stream puts it to its rejects. Blank lines are skipped.
+Of a line that is too long for any record no more is read than tells so.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import io
 import json
 import re
 import zipfile
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -39,6 +42,18 @@ KINDS = {
     ".json": "ndjson",
     ".parquet": "parquet",
 }
+OTHERS = {
+    b"ARROW1": "an Arrow file",
+    b"BZh": "bzip2",
+    b"Obj\x01": "Avro",
+    b"ORC": "ORC",
+    b"SQLite format 3": "SQLite",
+    b"\xfd7zXZ": "xz",
+}
+"""What begins so is no file of events."""
+LONGEST = 2**20
+"""Bytes of a value that the producer and the broker take."""
+Record = tuple[int, bytes]
 JOINED_LINES = 1000
 """Lines after which a quote that does not close is taken for a stray one."""
 
@@ -57,12 +72,13 @@ class Shape:
 
 
 class Source:
-    """One file, or stdin for '-'; gzip and zip are opened, whatever they are called."""
+    """One file, or stdin for '-'; gzip, zip and zstd are opened, whatever they are called."""
 
     def __init__(self, name: str, shape: Shape, kind: str | None = None) -> None:
         self.name, self._shape = name, shape
-        if name != "-" and not Path(name).is_file():
-            message = f"file {name!r} must exist; it does not"
+        if name != "-" and (not Path(name).exists() or Path(name).is_dir()):
+            found = "is a folder" if Path(name).is_dir() else "does not"
+            message = f"file {name!r} must exist; it {found}"
             raise BadUse(message)
         self.size = 0 if name == "-" else Path(name).stat().st_size
         self._kind = kind
@@ -75,58 +91,77 @@ class Source:
             return 0
         return self.size if self._raw.closed else self._raw.tell()
 
-    def records(self) -> Iterator[tuple[int, bytes]]:
-        """(number from 1, value) of each record."""
+    def records(self) -> Iterator[Record]:
+        """(line from 1, value) of each record; in an archive lines start anew with each member.
+        Raises BadUse for a file that cannot be read, or is none of events."""
         path = 0 if self.name == "-" else self.name
-        with open(path, "rb", closefd=path != 0) as raw:
-            self._raw = raw
-            yield from enumerate(self._values(raw), 1)
+        try:
+            with open(path, "rb", closefd=path != 0) as raw:
+                self._raw = raw
+                for name, file in _opened(raw, self.name):
+                    yield from self._of(name, file)
+        except (OSError, EOFError, zlib.error, zipfile.BadZipFile) as error:
+            message = f"file {self.name!r} must be readable to its end; {error}"
+            raise BadUse(message) from error
 
-    def _values(self, raw: io.BufferedReader) -> Iterator[bytes]:
-        for name, file in _opened(raw, self.name):
-            yield from self._of(name, file)
-
-    def _of(self, name: str, file: BinaryIO) -> Iterator[bytes]:
+    def _of(self, name: str, file: BinaryIO) -> Iterator[Record]:
         known = KINDS.get(Path(name).suffix.lower())
         kind = self._kind or known or {"json": "ndjson"}.get(self._shape.format, "csv")
         if kind == "parquet":
             rows = _parquet(file, name)
             json_wanted = self._shape.format == "json"
-            return rows_as_json(rows) if json_wanted else rows_as_csv(rows, self._shape)
+            values = rows_as_json(rows) if json_wanted else rows_as_csv(rows, self._shape)
+            return enumerate(values, 1)
         if kind == "csv":
             convert = csv_as_json if self._shape.format == "json" else csv_as_csv
-            return convert(file, self._shape)
+            return convert(lines(file), self._shape)
         if self._shape.format != "json":
             message = f"{name}: a csv stream takes CSV or Parquet; got NDJSON"
             raise BadUse(message)
-        return ndjson(file)
+        return ndjson(lines(file))
 
 
 def _opened(raw: io.BufferedReader, name: str) -> Iterator[tuple[str, BinaryIO]]:
     """The file itself, or what is packed in it, each with its name."""
-    start = raw.peek(4)[:4]
+    start = raw.peek(16)[:16]
+    for mark, kind in OTHERS.items():
+        if start.startswith(mark):
+            message = f"file {name!r} must be NDJSON, CSV or Parquet; got {kind}"
+            raise BadUse(message)
     if start.startswith(b"\x1f\x8b"):
         with gzip.open(raw) as file:
             yield name.removesuffix(".gz"), file  # type: ignore[misc]  # it reads as one
-    elif start == b"PK\x03\x04":
+    elif start.startswith(b"\x28\xb5\x2f\xfd"):
+        packed = pa.CompressedInputStream(raw, "zstd")
+        yield name.removesuffix(".zst"), io.BufferedReader(packed)  # type: ignore[type-var]
+    elif start.startswith(b"PK\x03\x04"):
         if name == "-":
             message = "a zip file must be given by its name; got one on stdin"
             raise BadUse(message)
         with zipfile.ZipFile(raw) as archive:
             for member in archive.namelist():
                 if not member.endswith("/"):
-                    with archive.open(member) as packed:
-                        yield member, packed  # type: ignore[misc]
-    elif start == b"PAR1" and not name.lower().endswith(".parquet"):
+                    with archive.open(member) as found:
+                        yield member, found  # type: ignore[misc]
+    elif start.startswith(b"PAR1") and not name.lower().endswith(".parquet"):
         yield f"{name}.parquet", raw
     else:
         yield name, raw
 
 
-def ndjson(file: Iterable[bytes]) -> Iterator[bytes]:
-    for line in file:
+def lines(file: BinaryIO) -> Iterator[bytes]:
+    """Lines with their ends. Of a longer one than a record may be the rest is not kept."""
+    while line := file.readline(LONGEST + 2):
+        rest = line
+        while len(rest) == LONGEST + 2 and not rest.endswith(b"\n"):
+            rest = file.readline(LONGEST + 2)
+        yield line
+
+
+def ndjson(file: Iterable[bytes]) -> Iterator[Record]:
+    for number, line in enumerate(file, 1):
         if line.strip():
-            yield line.rstrip(b"\r\n")
+            yield number, line.rstrip(b"\r\n")
 
 
 # ---- CSV
@@ -156,29 +191,33 @@ def fields(record: bytes) -> list[bytes] | None:
         start = end + 1
 
 
-def csv_records(file: Iterable[bytes]) -> Iterator[bytes]:
+def csv_records(file: Iterable[bytes]) -> Iterator[Record]:
     """CSV records as they are written, without their line ends; quoted line breaks stay inside."""
-    lines = iter(file)
+    read = iter(file)
     again: list[bytes] = []  # lines to look at once more, the next one last
-    first = True
+    after = 1
     while True:
-        line = again.pop() if again else next(lines, None)
+        line = again.pop() if again else next(read, None)
         if line is None:
             return
-        if first:
-            line, first = line.removeprefix(b"\xef\xbb\xbf"), False
+        number, after = after, after + 1
+        if number == 1:
+            line = line.removeprefix(b"\xef\xbb\xbf")
         if not line.strip():
             continue
-        joined = [line]
-        while fields(b"".join(joined)) is None and len(joined) < JOINED_LINES:
-            more = again.pop() if again else next(lines, None)
-            if more is None:
+        joined, record = 1, line
+        more: list[bytes] = []
+        while b'"' in record and fields(record) is None:
+            following = again.pop() if again else next(read, None)
+            if following is not None:
+                more.append(following)
+            if following is None or joined == JOINED_LINES or len(record) > LONGEST:
+                again += reversed(more)  # a stray quote: its line is a record of its own
+                joined, record = 1, line
                 break
-            joined.append(more)
-        if fields(b"".join(joined)) is None:  # a stray quote: its line is a record of its own
-            again += reversed(joined[1:])
-            joined = joined[:1]
-        yield b"".join(joined).rstrip(b"\r\n")
+            joined, record = joined + 1, record + following
+        after = number + joined
+        yield number, record.rstrip(b"\r\n")
 
 
 def text_of(field: bytes) -> str:
@@ -188,25 +227,25 @@ def text_of(field: bytes) -> str:
     return field.decode("utf-8", "surrogateescape")
 
 
-def csv_as_csv(file: Iterable[bytes], shape: Shape) -> Iterator[bytes]:
+def csv_as_csv(file: Iterable[bytes], shape: Shape) -> Iterator[Record]:
     """Records as they are; a header that names declared columns is dropped, its order put right."""
     records = csv_records(file)
     first = next(records, None)
     if first is None:
         return
-    order = _order(first, shape)
+    order = _order(first[1], shape)
     if order is None:
         yield first
-    width, missing = len(fields(first) or []), (shape.null or "").encode()
+    width, missing = len(fields(first[1]) or []), (shape.null or "").encode()
     if order is None or order == list(range(width)):
         yield from records
         return
-    for record in records:
+    for number, record in records:
         found = fields(record)
-        if found is None or len(found) != width:
-            yield record
+        if found is None or len(found) != width or len(record) > LONGEST:
+            yield number, record
         else:
-            yield b",".join(missing if at is None else found[at] for at in order)
+            yield number, b",".join(missing if at is None else found[at] for at in order)
 
 
 def _order(first: bytes, shape: Shape) -> list[int | None] | None:
@@ -220,24 +259,27 @@ def _order(first: bytes, shape: Shape) -> list[int | None] | None:
     return [header.index(name) if name in header else None for name in shape.names]
 
 
-def csv_as_json(file: Iterable[bytes], shape: Shape) -> Iterator[bytes]:
+def csv_as_json(file: Iterable[bytes], shape: Shape) -> Iterator[Record]:
     """An object per row, its keys from the header. A row of another width becomes an array."""
     records = csv_records(file)
     first = next(records, None)
     if first is None:
         return
-    names = [text_of(field).strip() for field in fields(first) or []]
+    names = [text_of(field).strip() for field in fields(first[1]) or []]
     types = dict(shape.columns)
     keys = [json.dumps(name, ensure_ascii=False) for name in names]
     numeric = [bool(NUMERIC.fullmatch(types.get(name, ""))) for name in names]
     plain = [types.get(name, "").upper() in ("BOOLEAN", "JSON") for name in names]
-    for record in records:
+    for number, record in records:
+        if len(record) > LONGEST:
+            yield number, record
+            continue
         found = [text_of(field) for field in fields(record) or [record]]
         if len(found) != len(names):
-            yield _encoded(json.dumps(found, ensure_ascii=False))
+            yield number, _encoded(json.dumps(found, ensure_ascii=False))
             continue
         values = map(_literal, found, numeric, plain, [shape.null] * len(found))
-        yield _encoded("{" + ",".join(map("{}:{}".format, keys, values)) + "}")
+        yield number, _encoded("{" + ",".join(map("{}:{}".format, keys, values)) + "}")
 
 
 def _literal(text: str, numeric: bool, plain: bool, null: str | None) -> str:

@@ -132,8 +132,8 @@ def _records(sources: Sequence[Source], repeat: bool) -> Iterator[tuple[str, byt
     for _ in itertools.count() if repeat else range(1):
         for source in sources:
             name = "stdin" if source.name == "-" else source.name
-            for number, value in source.records():
-                yield f"{name}, record {number}", value
+            for line, value in source.records():
+                yield f"{name}:{line}", value
 
 
 class _Show(Protocol):

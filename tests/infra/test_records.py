@@ -106,7 +106,17 @@ def test_a_stray_quote_does_not_swallow_the_file() -> None:
 
     found = list(records.csv_records(lines))
 
-    assert found == [line.rstrip() for line in lines]
+    assert found == [(at, line.rstrip()) for at, line in enumerate(lines, 1)]
+
+
+def test_records_know_their_lines(tmp_path: Path) -> None:
+    file = tmp_path / "events.csv"
+    file.write_bytes(b'a,b,c\n\n1,"two\n\nlines",x\n2,y,z\n')
+    assert list(Source(str(file), CSV).records()) == [(3, b'1,"two\n\nlines",x'), (6, b"2,y,z")]
+
+    lines = tmp_path / "events.ndjson"
+    lines.write_bytes(b"{}\n\n[]\n")
+    assert list(Source(str(lines), JSON).records()) == [(1, b"{}"), (3, b"[]")]
 
 
 def test_parquet_rows(tmp_path: Path) -> None:
@@ -138,12 +148,31 @@ def test_parquet_rows(tmp_path: Path) -> None:
 def test_packed_files(tmp_path: Path) -> None:
     packed = tmp_path / "events.ndjson.gz"
     packed.write_bytes(gzip.compress(b'{"id":"a"}\n'))
+    zstd = tmp_path / "events.ndjson.zst"
+    with pa.CompressedOutputStream(str(zstd), "zstd") as sink:
+        sink.write(b'{"id":"a"}\n{"id":"b"}')
     archive = tmp_path / "flights.csv.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("flights.csv", "id,n\nx,1\n")
 
     assert values(packed, JSON) == [b'{"id":"a"}']
+    assert values(zstd, JSON) == [b'{"id":"a"}', b'{"id":"b"}']
     assert values(archive, JSON) == [b'{"id":"x","n":1}']
+
+
+def test_a_long_line_is_cut_where_it_is_too_long_for_a_record(tmp_path: Path) -> None:
+    lines, csv = tmp_path / "x.ndjson", tmp_path / "x.csv"
+    most = b"[" + b" " * (records.LONGEST - 2) + b"]"
+    lines.write_bytes(b"1\n" + most + b"\r\n" + b"[" * 3 * records.LONGEST + b"\n2")
+    csv.write_bytes(b'c,b,a\n1,"' + b"x" * 2 * records.LONGEST + b"\n1,2,3\n")
+
+    one, whole, cut, two = list(Source(str(lines), JSON).records())
+    wide, last = list(Source(str(csv), CSV).records())
+
+    assert (one, whole, two) == ((1, b"1"), (2, most), (4, b"2"))
+    assert (cut[0], len(cut[1])) == (3, records.LONGEST + 2)
+    assert (wide[0], len(wide[1])) == (2, records.LONGEST + 2)
+    assert last == (3, b"3,2,1")
 
 
 def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
@@ -155,6 +184,13 @@ def test_what_cannot_be_read_is_refused(tmp_path: Path) -> None:
         values(lines, CSV)
     with pytest.raises(BadUse, match=r"x\.parquet: must be Parquet"):
         values(fake, JSON)
+    cut, other = tmp_path / "x.gz", tmp_path / "x.orc"
+    cut.write_bytes(gzip.compress(b"{}\n" * 999)[:-9])
+    other.write_bytes(b"ORC\x00")
+    with pytest.raises(BadUse, match=r"x\.gz' must be readable to its end; Compressed file ended"):
+        values(cut, JSON)
+    with pytest.raises(BadUse, match="must be NDJSON, CSV or Parquet; got ORC"):
+        values(other, JSON)
     with pytest.raises(BadUse, match=r"no\.csv' must exist"):
         Source(str(tmp_path / "no.csv"), CSV)
 
