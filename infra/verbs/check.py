@@ -1,4 +1,9 @@
-"""Check every definition and setting of the project, and show what each is. Nothing is changed."""
+"""Check every definition and setting of the project, and show what each is. Nothing is changed.
+
+--sql shows what each definition compiles to, in lines, and what each column of a view costs: whether
+it is exact, how far it may be off, the partial tables it is made from, and the bytes that a group
+takes of them. A column whose partials grow with the different values that come is warned about.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +12,16 @@ import json
 import os
 import sys
 
+from rich.console import Console
+from rich.table import Table
+
 from infra import dags, settings
+from infra.layout import laid_out
 from schemas import project
-from schemas.compile import CompiledReference, CompiledStream, CompiledView, compile_reference
+from schemas.compile import CompiledReference, CompiledStream, CompiledView, compile_reference, cost
+from schemas.compile.cost import ColumnCost, ViewCost, WideCost
 from schemas.errors import DefinitionError, Problem
+from schemas.language.view import View
 
 Compiled = CompiledStream | CompiledReference | CompiledView
 
@@ -24,6 +35,8 @@ def run(found: argparse.Namespace) -> int:
     problems: list[Problem] = []
     listed: list[tuple[str, Compiled]] = []
     chosen = None
+    costs: dict[str, ViewCost] = {}
+    warnings: list[Problem] = []
     try:
         chosen = settings.load(found.project, os.environ)
     except DefinitionError as error:
@@ -33,15 +46,16 @@ def run(found: argparse.Namespace) -> int:
         listed = definitions(loaded)
         if chosen is not None:
             dags.check(chosen, loaded)
+        views = loaded.definitions.views.values()
+        costs = {view.name: cost.of_view(view) for view in views}
+        warnings = [each for view in views for each in _warnings(view, costs[view.name])]
     except DefinitionError as error:
         problems += error.problems
     if found.json:
-        told = [
-            {"file": p.file, "line": p.line, "column": p.column, "message": p.message}
-            for p in sorted(problems)
-        ]
-        shown = [_as_json(kind, compiled, found.sql) for kind, compiled in listed]
-        print(json.dumps({"problems": told, "definitions": shown}, indent=1))
+        told = [_placed(problem) for problem in sorted(problems)]
+        shown = [_as_json(kind, each, found.sql, costs.get(each.name)) for kind, each in listed]
+        warned = [_placed(warning) for warning in warnings]
+        print(json.dumps({"problems": told, "warnings": warned, "definitions": shown}, indent=1))
         return 2 if problems else 0
     if problems:
         for problem in sorted(problems):
@@ -49,7 +63,9 @@ def run(found: argparse.Namespace) -> int:
         print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", file=sys.stderr)
         return 2
     for kind, compiled in listed:
-        _print(kind, compiled, found.sql)
+        _print(kind, compiled, found.sql, costs.get(compiled.name))
+    for warning in warnings:
+        print(warning, file=sys.stderr)
     counts = {kind: sum(k == kind for k, _ in listed) for kind in ("stream", "table", "view")}
     print(", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in counts.items()) + ": all good")
     return 0
@@ -83,25 +99,122 @@ def statements(compiled: Compiled) -> list[tuple[str, str]]:
     return [*named, ("present", compiled.present("merged"))]
 
 
-def _as_json(kind: str, compiled: Compiled, sql: bool) -> dict[str, object]:
+def _warnings(view: View, costs: ViewCost) -> list[Problem]:
+    """A line for each column whose partials nobody can bound."""
+    statement = view.statement
+    found = []
+    for column in costs.columns:
+        for wide in column.unbounded:
+            message = (
+                f"warning: {statement.subject}, column {column.column!r}: {_plain(wide.calls[0])} "
+                f"keeps a row of {wide.width} bytes or more for each different value in each "
+                f"group, {_size(wide.width * cost.MILLION)} for a million of them. Where there may "
+                "be many, use an approximate measure, or coarser values"
+            )
+            found.append(statement.problem_of_name(message))
+    return found
+
+
+def _plain(call: str) -> str:
+    return call.replace('"', "")
+
+
+def _size(count: int) -> str:
+    """Bytes, in the unit that people would take."""
+    for unit, factor in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
+        if count >= factor:
+            return f"{count / factor:,.1f} {unit}"
+    return f"{count} bytes"
+
+
+def _placed(problem: Problem) -> dict[str, object]:
+    return {
+        "file": problem.file,
+        "line": problem.line,
+        "column": problem.column,
+        "message": problem.message,
+    }
+
+
+def _as_json(kind: str, compiled: Compiled, sql: bool, costs: ViewCost | None) -> dict[str, object]:
     columns = [{"name": name, "type": type_} for name, type_ in compiled.columns]
     told: dict[str, object] = {"kind": kind, "name": compiled.name, "columns": columns}
     if not isinstance(compiled, CompiledReference):
         told["version"] = compiled.version
+    if costs is not None:
+        told["columns"] = [
+            {
+                "name": each.column,
+                "type": each.type,
+                "is_key": each.is_key,
+                "exactness": each.exactness,
+                "bound": each.bound,
+                "tables": list(each.tables),
+                "core_bytes": each.core_bytes,
+                "wide": [_wide_as_json(wide) for wide in each.wide],
+            }
+            for each in costs.columns
+        ]
+        told["group"] = {
+            "core_bytes": costs.core_bytes,
+            "wide": [_wide_as_json(wide) for wide in costs.wide],
+        }
     if sql:
-        told["sql"] = [{"step": step, "sql": text} for step, text in statements(compiled)]
+        told["sql"] = [{"step": step, "sql": laid_out(text)} for step, text in statements(compiled)]
     return told
 
 
-def _print(kind: str, compiled: Compiled, sql: bool) -> None:
+def _wide_as_json(wide: WideCost) -> dict[str, object]:
+    return {"table": wide.table, "rows": wide.rows, "row_bytes": wide.width, "bytes": wide.bytes}
+
+
+def _print(kind: str, compiled: Compiled, sql: bool, costs: ViewCost | None) -> None:
     over = f" over {compiled.stream}" if isinstance(compiled, CompiledView) else ""
     mark = (
         compiled.file.sha256[:16] if isinstance(compiled, CompiledReference) else compiled.version
     )
     print(f"{kind} {compiled.name}{over} ({mark})")
-    width = max(len(name) for name, _ in compiled.columns)
-    for name, type_ in compiled.columns:
-        print(f"    {name:<{width}}  {type_}")
+    if sql and costs is not None:
+        _print_costs(costs)
+    else:
+        width = max(len(name) for name, _ in compiled.columns)
+        for name, type_ in compiled.columns:
+            print(f"    {name:<{width}}  {type_}")
     for step, text in statements(compiled) if sql else ():
-        print(f"  -- {step}\n{text};")
+        print(f"\n-- {step}\n{laid_out(text)};")
     print()
+
+
+def _print_costs(costs: ViewCost) -> None:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="")
+    for name in ("column", "type", "answer", "off by", "partial tables", "a group takes"):
+        table.add_column(name, no_wrap=True)
+    for each in costs.columns:
+        table.add_row(
+            each.column,
+            each.type,
+            "key" if each.is_key else each.exactness,
+            "" if each.is_key or each.bound == "none" else each.bound,
+            ", ".join(each.tables) if not each.is_key else "",
+            _takes(each),
+        )
+    console = Console(width=400, markup=False, highlight=False)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(f"    {line.rstrip()}")
+    wide = "".join(f"; {wide.table}: {_of_wide(wide)}" for wide in costs.wide)
+    print(f"    a group of all takes {costs.core_bytes} bytes in core{wide}")
+
+
+def _takes(column: ColumnCost) -> str:
+    if column.is_key:
+        return ""
+    core = [f"{column.core_bytes} bytes"] if column.core_bytes else []
+    return ", ".join([*core, *map(_of_wide, column.wide)])
+
+
+def _of_wide(wide: WideCost) -> str:
+    if wide.rows is None:
+        return f"{wide.width} bytes or more for each different value"
+    return f"at most {wide.rows:,} rows of {wide.width} bytes ({_size(wide.rows * wide.width)})"
