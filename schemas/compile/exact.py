@@ -10,6 +10,7 @@ from typing import Literal
 
 from sqlglot.tokenizer_core import Token
 
+from schemas.compile import sql
 from schemas.language.view import Output, View
 from schemas.measures import ALL
 from schemas.measures.measure import Exactness
@@ -36,7 +37,8 @@ class Compared:
 
 
 def text(view: View) -> str:
-    """The view's own text, in which `approx_count_distinct(x)` is `count(DISTINCT x)`."""
+    """The view's own text, in which `approx_count_distinct(x)` is `count(DISTINCT x)`; its columns
+    are called as the view's are."""
     statement = view.statement
     # which of the calls of one function it is does not matter: all are judged by one template
     judged = {
@@ -52,7 +54,12 @@ def text(view: View) -> str:
             arguments, end = _arguments(statement.source, tokens[at + 1 :])
             pieces += [statement.source[start : token.start], template.format(*arguments)]
             start = end
-    return "".join([*pieces, statement.source[start : tokens[-1].end + 1]])
+    if not pieces:
+        return statement.body
+    exact = "".join([*pieces, statement.source[start : tokens[-1].end + 1]])
+    # a column without a name of its own has that of what is asked for
+    names = sql.names(output.name for output in view.outputs)
+    return f"SELECT * FROM ({exact}) AS exact({names})"
 
 
 def _arguments(source: str, tokens: Sequence[Token]) -> tuple[list[str], int]:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from schemas import engine
 from schemas.compile import CompiledView
 from schemas.measures import registers
 from tests.folding import load
@@ -26,9 +27,22 @@ def view(tmp_path: Path) -> CompiledView:
 
 def test_estimates_give_way_to_what_they_estimate(view: CompiledView) -> None:
     assert view.select == SELECT
-    assert view.exact == SELECT.replace("Approx_Count_Distinct ( u )", "count(DISTINCT u)").replace(
+    asked = SELECT.replace("Approx_Count_Distinct ( u )", "count(DISTINCT u)").replace(
         "* approx_count_distinct(u)", "* count(DISTINCT u)"
     )
+    names = '"k", "text", "hits", "visitors", "share", "top"'
+    assert view.exact == f"SELECT * FROM ({asked}) AS exact({names})"
+
+
+def test_a_column_without_a_name_of_its_own_keeps_the_views(tmp_path: Path) -> None:
+    """What is asked for instead of an estimate would name it otherwise, and proofs pair columns by
+    their names."""
+    select = "SELECT k, approx_count_distinct(u) FROM hits GROUP BY k"
+    (view,) = load(tmp_path, STREAM, f"CREATE VIEW v AS {select};").views()
+    own = engine.connect()
+    own.execute("CREATE TABLE hits (k VARCHAR, u BIGINT, n INTEGER)")
+    assert own.arrow(view.exact).schema.names == [name for name, _ in view.columns]
+    assert own.arrow(select).schema.names == [name for name, _ in view.columns]
 
 
 def test_each_column_says_how_it_is_compared(view: CompiledView) -> None:
