@@ -58,7 +58,12 @@ class World:
     """One stream, deployed; epochs are committed as streaming would."""
 
     def __init__(
-        self, folder: Path, *, stream: str = STREAM, views: Mapping[str, str] = VIEWS
+        self,
+        folder: Path,
+        *,
+        stream: str = STREAM,
+        views: Mapping[str, str] = VIEWS,
+        files: Mapping[str, bytes] | None = None,
     ) -> None:
         self.state = folder / "state"
         self.state.mkdir(parents=True)
@@ -67,7 +72,7 @@ class World:
         self.offset = 0
         self.told: dict[int, list[Row]] = {0: []}  # epoch -> all rows counted up to it
         self.compiled: dict[str, CompiledView] = {}  # every version, by its id
-        self.deploy(folder / "project", stream, views)
+        self.deploy(folder / "project", stream, views, files)
         self.lease = leases.take(
             self.ledger,
             lease_name(self.name),
@@ -80,9 +85,17 @@ class World:
         self.layers.compiled = self.compiled
         self.now = START
 
-    def deploy(self, folder: Path, stream: str, views: Mapping[str, str]) -> None:
+    def deploy(
+        self,
+        folder: Path,
+        stream: str,
+        views: Mapping[str, str],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        """Register a stream and views over it; `stream` may hold other definitions too, `files` has
+        those of references."""
         definitions = [f"CREATE VIEW {name} AS {select};" for name, select in views.items()]
-        self.folding = Folding(load(folder, stream, *definitions))
+        self.folding = Folding(load(folder, stream, *definitions, files=files))
         self.name = self.folding.stream.name
         streams, rows = registered.rows(self.folding.project, self.root)
         register(self.ledger, streams, rows, START)
@@ -105,14 +118,14 @@ class World:
 
     def epoch(
         self,
-        *tasks: Sequence[Row],
+        *tasks: Sequence[Row | bytes],
         suspend: Mapping[str, str] | None = None,
         spoil: Mapping[str, pa.Table] | None = None,
         lost: int = 0,
     ) -> int:
-        """Commit an epoch of these rows. `suspend` maps names of views to messages, `spoil` to what
-        stands in the segments in place of their core rows; that many offsets before them are
-        `lost`."""
+        """Commit an epoch of these rows, or of bytes as they are. `suspend` maps names of views to
+        messages, `spoil` to what stands in the segments in place of their core rows; that many
+        offsets before them are `lost`."""
         last = progress(self.ledger, self.name)
         number, instant = last.epoch + 1, START + timedelta(seconds=last.epoch + 1)
         carried = [row for row in folding(self.ledger, self.name) if row.suspended_epoch is None]
@@ -142,7 +155,8 @@ class World:
                 uuid=uuid.uuid4().hex,
             ),
         )
-        self.told[number] = [*self.told[number - 1], *(row for rows in tasks for row in rows)]
+        rows = [row for task in tasks for row in task if not isinstance(row, bytes)]
+        self.told[number] = [*self.told[number - 1], *rows]
         return number
 
     def _segment(
@@ -150,7 +164,7 @@ class World:
         epoch: int,
         instant: datetime,
         at: int,
-        rows: Sequence[Row],
+        rows: Sequence[Row | bytes],
         spoil: Mapping[str, pa.Table],
         ranges: tuple[Range, ...],
     ) -> SegmentFile:
@@ -183,7 +197,9 @@ class World:
         )
 
 
-def spelled(row: Row) -> bytes:
+def spelled(row: Row | bytes) -> bytes:
+    if isinstance(row, bytes):
+        return row
     moment = row.get("moment")
     return json.dumps({**row, "moment": moment.isoformat() if moment else None}).encode()
 
