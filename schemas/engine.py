@@ -7,7 +7,6 @@ and merging mean the same wherever they run.
 from __future__ import annotations
 
 import functools
-import io
 import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,9 +16,8 @@ from pathlib import Path
 
 import duckdb
 import pyarrow as pa
-import pyarrow.csv
 
-from schemas import id_file
+from schemas import id_file, reference_file
 from schemas.compile import CompiledReference, CompiledStream, CompiledView, parse, reading, sql
 from schemas.id_file import IdFile
 from schemas.language.binder import FunctionUse, SqlError
@@ -63,6 +61,7 @@ BESIDE = ("\n\tCandidate functions", ", or use ANY_VALUE(", " Use SET ")
 ENGINE_FAULTS = (duckdb.Error,)  # all that it raises, a want of memory or of room to spill too
 OWN_FAULTS = (duckdb.DataError, duckdb.ProgrammingError, duckdb.NotSupportedError)
 COUNTED = "SELECT * EXCLUDE (_duplicate) FROM events WHERE NOT _duplicate"
+SHOWN_PLACES = 5  # of rows that share a key
 # where a message of the engine goes on with what it found
 _VALUES = re.compile(r"""\s*(?:['"`:]|[-+]?\b\d)""")
 
@@ -250,26 +249,28 @@ class Engine:
 
     def load_reference(self, reference: CompiledReference, data: bytes) -> None:
         """Load the file of a reference; it was checked when it was deployed."""
-        self.register("lines", csv_lines(data, reference.null, [n for n, _ in reference.columns]))
+        self.register("lines", reference_file.rows(reference, data))
         table = sql.name(reference.table)
         self.execute(f"CREATE OR REPLACE TABLE {table} AS {reference.load}")
         self.con.unregister("lines")
         self._references.add(reference.table)
 
     def reference_problems(self, reference: CompiledReference, data: bytes) -> list[str]:
-        """What keeps a file from being this reference, with the row (the header is row 1)."""
+        """What keeps a file from being this reference, with the lines of a CSV file or the rows of
+        a Parquet file, both from 1 on."""
         try:
-            lines = csv_lines(data, reference.null, [name for name, _ in reference.columns])
-        except KeyError as error:
-            return [f"header must name every column; got none named {error.args[0]}"]
-        except ValueError as error:
-            return [f"file must be CSV with a header; got {error}"]
-        self.register("lines", lines)
-        rows = self.con.execute(reference.wrong).fetchall()
-        self.con.unregister("lines")
+            self.register("lines", reference_file.rows(reference, data))
+            rows = self.con.execute(reference.wrong).fetchall()
+        except reference_file.NotReadable as error:
+            return [str(error)]
+        except OWN_FAULTS as error:
+            return [f"columns must be of plain types; got: {_first_line(error)}"]
+        finally:
+            self.con.unregister("lines")
+        where = reference_file.places(reference, data) if rows else None
         return [
-            f"row {row}, column {column!r} must be {expected}; got {found!r}"
-            for row, column, expected, found in rows
+            f"{_places(found, where)}, column {column!r} must be {expected}; got {value!r}"
+            for found, column, expected, value in rows
         ]
 
     def _parse(self, stream: CompiledStream, records: pa.Table) -> None:
@@ -489,26 +490,6 @@ class EmptyTables:
         self._con.execute(f"CREATE TABLE {table} ({listed})")
 
 
-def csv_lines(data: bytes, null: str | None, columns: Sequence[str]) -> pa.Table:
-    """The named columns of a CSV file with a header, as text.
-
-    Raises KeyError for a column that the header lacks and ValueError for a file that is no CSV.
-    """
-    parse = pyarrow.csv.ParseOptions(newlines_in_values=True)
-    header = pyarrow.csv.open_csv(io.BytesIO(data), parse_options=parse).schema.names
-    for column in columns:
-        if column not in header:
-            raise KeyError(column)
-    options = pyarrow.csv.ConvertOptions(
-        column_types={column: pa.string() for column in columns},
-        include_columns=list(columns),
-        null_values=[null or ""],
-        strings_can_be_null=True,
-        quoted_strings_can_be_null=False,
-    )
-    return pyarrow.csv.read_csv(io.BytesIO(data), convert_options=options, parse_options=parse)
-
-
 def hash_probe() -> str:
     """DuckDB's `hash()` of a fixed value of each kind, and what its time zones say of a fixed
     instant: part of every version, since neither is promised to stay as it is."""
@@ -621,6 +602,15 @@ def _hashed(key: Sequence[tuple[str, str]], *more: str) -> str:
 
 def _first_line(error: duckdb.Error) -> str:
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def _places(rows: Sequence[int], lines: Sequence[int] | None) -> str:
+    """The rows of these numbers, or the lines that they begin at."""
+    word, numbers = ("row", list(rows)) if lines is None else ("line", [lines[n - 1] for n in rows])
+    shown = [f"{number}" for number in numbers[:SHOWN_PLACES]]
+    more = len(numbers) - len(shown)
+    listed = ", ".join(shown[:-1]) + (" and " if len(shown) > 1 else "") + shown[-1]
+    return f"{word}{'s' * (len(shown) > 1)} {listed}" + (f" and {more} more" if more else "")
 
 
 def _without_values(error: duckdb.Error) -> str:

@@ -2,15 +2,14 @@
 
 from schemas.compile.compiled import (
     PASSES,
-    CompiledReference,
     CompiledStream,
     CompiledView,
-    compile_reference,
     compile_stream,
     compile_view,
 )
 from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialColumn, PartialTable
+from schemas.compile.references import CompiledReference, compile_reference
 
 __all__ = [
     "PASSES",

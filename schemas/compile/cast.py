@@ -15,6 +15,7 @@ MEANING = 1
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
 DAY = r"[0-9]{4}-[0-9]{2}-[0-9]{2}"
 CLOCK = r"([01][0-9]|2[0-3]):[0-5][0-9](:[0-5][0-9](\.[0-9]{1,6}0*)?)?"
+NANOSECONDS = r"\.[0-9]{6}0*[1-9]"
 ZONE = r"[+-]([01][0-9]|2[0-3])(:?[0-5][0-9])?"
 # what ISO 8601, Python and every client can show; DuckDB goes on in both directions
 WITHIN = {
@@ -77,6 +78,37 @@ def of_json_number(type_name: str, name: str, text: str, exact: str, document: s
     value = f"TRY_CAST({exact} AS {type_name})"
     kept = f"{value} = {exact} AND ({exact} <> 0 OR TRY_CAST({text} AS DOUBLE) = 0)"
     return f"CASE WHEN {kept} AND NOT {bent} THEN {value} END"
+
+
+def of_value(type_name: str, value: str) -> str:
+    """SQL of a value of type `type_name` that the SQL expression `value`, of any type, has, or NULL
+    where it would be bent. A text is read as strictly as a field of an event. The type of the
+    expression is not known here, so every branch must be one for all types."""
+    casted, text = f"TRY_CAST({value} AS {type_name})", f"CAST({value} AS VARCHAR)"
+    if type_name == "VARCHAR":
+        return text
+    if type_name == "JSON":
+        return f"TRY(CAST({value} AS JSON))"
+    if type_name in ("DATE", "TIMESTAMP"):
+        # a DATE is its midnight, and a TIMESTAMPTZ is an instant, as a TIMESTAMP in UTC is
+        same = f"TRY_CAST({casted} AS TIMESTAMPTZ) = TRY_CAST({value} AS TIMESTAMPTZ)"
+        # digits behind the sixth are cut on both sides
+        fine = f"regexp_matches({text}, {sql.text(NANOSECONDS)})"
+        kept = f"{same} AND NOT {fine} AND {casted} {WITHIN[type_name]}"
+    elif type_name == "DOUBLE":
+        kept = "true"
+    else:
+        # a DOUBLE is exactly what it prints, which may be with an exponent; others print digits
+        same = f"TRY_CAST({casted} AS DOUBLE) = TRY_CAST({value} AS DOUBLE)"
+        whole = type_name in column_types.INTEGERS
+        digits = f"regexp_replace({text}, '\\.0+$', '')" if whole else text
+        exact = f"{of_text(type_name, digits)} IS NOT NULL"
+        doubles = f"typeof({value}) IN ('DOUBLE', 'FLOAT', 'BOOLEAN', 'INTEGER')"
+        kept = f"CASE WHEN {doubles} THEN {same} ELSE {exact} END"
+    return (
+        f"CASE WHEN typeof({value}) IN ('VARCHAR', 'JSON') THEN {of_text(type_name, text)} "
+        f"WHEN {kept} THEN {casted} END"
+    )
 
 
 def exact_scale(type_name: str) -> int:

@@ -22,10 +22,9 @@ from schemas.compile import (
 )
 from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialTable
-from schemas.language.reference import Reference
+from schemas.compile.references import CompiledReference
 from schemas.language.stream import Stream
 from schemas.language.view import View
-from schemas.stored_file import StoredFile
 
 # in the order in which an event meets them; the MEANING of each is part of every version
 PASSES = (cast, parse, dedup, fold, partials, present)
@@ -56,25 +55,6 @@ class CompiledStream:
         """The columns of the primary key, with their types."""
         types = dict(self.columns)
         return tuple((name, types[name]) for name in self.key)
-
-
-@dataclass(frozen=True)
-class CompiledReference:
-    """A reference pinned by content: its file in the data root, and over `lines` (every column a
-    VARCHAR) the SELECT that types it and the one that says what is wrong with it."""
-
-    name: str
-    file: StoredFile
-    columns: tuple[tuple[str, str], ...]
-    key: tuple[str, ...]
-    null: str | None
-    load: str
-    wrong: str
-
-    @property
-    def table(self) -> str:
-        """Where the engine keeps its rows; one per content and declaration."""
-        return f"reference_{self.name}_{self.file.sha256[:16]}"
 
 
 @dataclass(frozen=True)
@@ -167,51 +147,6 @@ def compile_stream(stream: Stream, version: str) -> CompiledStream:
         "WHERE _reason IS NOT NULL ORDER BY _partition, _offset",
         ids=dedup.ids(stream),
     )
-
-
-def compile_reference(reference: Reference, file: StoredFile) -> CompiledReference:
-    """The SQL of a reference with this content."""
-    columns = tuple((column.name, column.type) for column in reference.columns.columns)
-    typed = ", ".join(
-        f"{cast.of_text(kind, sql.name(name))} AS {sql.name(name)}" for name, kind in columns
-    )
-    return CompiledReference(
-        name=reference.name,
-        file=file,
-        columns=columns,
-        key=reference.columns.key,
-        null=reference.null,
-        load=f"SELECT {typed} FROM lines",
-        wrong=_wrong(reference),
-    )
-
-
-def _wrong(reference: Reference) -> str:
-    """SELECT of (row, column, expected, found), rows counted with the header as the first."""
-    numbered = "(SELECT row_number() OVER () + 1 AS _row, * FROM lines)"
-    parts = []
-    for column in reference.columns.columns:
-        text, name = sql.name(column.name), sql.text(column.name)
-        typed = cast.of_text(column.type, text)
-        parts.append(
-            f"SELECT _row, {name} AS _column, {sql.text(column.type)} AS _expected, "
-            f"{text} AS _found "
-            f"FROM {numbered} WHERE {text} IS NOT NULL AND {typed} IS NULL"
-        )
-        if column.not_null or column.name in reference.columns.key:
-            parts.append(
-                f"SELECT _row, {name}, 'NOT NULL', 'NULL' FROM {numbered} WHERE {text} IS NULL"
-            )
-    types = {column.name: column.type for column in reference.columns.columns}
-    # by what a join compares: one value can be written in many ways
-    typed_key = [cast.of_text(types[name], sql.name(name)) for name in reference.columns.key]
-    together = f"arg_max(concat_ws(', ', {sql.names(reference.columns.key)}), _row)"
-    parts.append(
-        f"SELECT max(_row), {sql.text(', '.join(reference.columns.key))}, 'a key once', {together} "
-        f"FROM {numbered} WHERE {' AND '.join(f'{value} IS NOT NULL' for value in typed_key)} "
-        f"GROUP BY {', '.join(typed_key)} HAVING count(*) > 1"
-    )
-    return f"SELECT * FROM ({' UNION ALL '.join(parts)}) ORDER BY ALL LIMIT 20"
 
 
 def compile_view(

@@ -24,8 +24,8 @@ from dataclasses import dataclass
 
 from sqlglot import exp, parse_one
 
-from schemas import column_types
 from schemas.compile import cast, sql
+from schemas.language.dialect import Verbatim
 from schemas.language.stream import Stream
 from schemas.language.table import Check, Column
 
@@ -174,41 +174,9 @@ def _generated(stream: Stream) -> list[str]:
         # a struct tells an expression that failed (NULL) from one whose value is NULL
         attempt = f"TRY(struct_pack(v := {column.generated}))"
         layers.append(f"SELECT *, {attempt} AS _attempt_{at}")
-        value = _generated_value(column, f"_attempt_{at}.v")
+        value = cast.of_value(column.type, f"_attempt_{at}.v")
         layers.append(f"SELECT *, {value} AS {sql.name(column.name)}")
     return layers
-
-
-def _generated_value(column: Column, value: str) -> str:
-    """A text is read as strictly as a field of an event; any other value must survive the cast. The
-    type of the expression is not known here, so every branch must be one for all types."""
-    kind, casted, text = column.type, f"TRY_CAST({value} AS {column.type})", _text_of(value)
-    if kind == "VARCHAR":
-        return text
-    if kind == "JSON":
-        return f"TRY(CAST({value} AS JSON))"
-    if kind in ("DATE", "TIMESTAMP"):
-        # a DATE is its midnight, and a TIMESTAMPTZ is an instant, as a TIMESTAMP in UTC is
-        same = f"TRY_CAST({casted} AS TIMESTAMPTZ) = TRY_CAST({value} AS TIMESTAMPTZ)"
-        kept = f"{same} AND {casted} {cast.WITHIN[kind]}"
-    elif kind == "DOUBLE":
-        kept = "true"
-    else:
-        # a DOUBLE is exactly what it prints, which may be with an exponent; others print digits
-        same = f"TRY_CAST({casted} AS DOUBLE) = TRY_CAST({value} AS DOUBLE)"
-        whole = kind in column_types.INTEGERS
-        digits = f"regexp_replace({text}, '\\.0+$', '')" if whole else text
-        exact = f"{cast.of_text(kind, digits)} IS NOT NULL"
-        doubles = f"typeof({value}) IN ('DOUBLE', 'FLOAT', 'BOOLEAN', 'INTEGER')"
-        kept = f"CASE WHEN {doubles} THEN {same} ELSE {exact} END"
-    return (
-        f"CASE WHEN typeof({value}) IN ('VARCHAR', 'JSON') THEN {cast.of_text(kind, text)} "
-        f"WHEN {kept} THEN {casted} END"
-    )
-
-
-def _text_of(value: str) -> str:
-    return f"CAST({value} AS VARCHAR)"
 
 
 def _in_order(stream: Stream) -> list[tuple[int, Column]]:
@@ -230,7 +198,7 @@ def _in_order(stream: Stream) -> list[tuple[int, Column]]:
 
 def named(column: Column) -> set[str]:
     """Lower-case names of the columns that a generated one reads."""
-    tree = parse_one(column.generated or "NULL", read="duckdb")
+    tree = parse_one(column.generated or "NULL", read=Verbatim)
     return {part.name.lower() for part in tree.find_all(exp.Column)}
 
 
@@ -313,7 +281,7 @@ def _of_expression(column: Column, attempt: str) -> list[_Reason]:
 
 def _of_check(stream: Stream, check: Check) -> list[_Reason]:
     attempt = f"TRY(struct_pack(v := CAST(({check.sql}) AS BOOLEAN)))"
-    read = [part.name for part in parse_one(check.sql, read="duckdb").find_all(exp.Column)]
+    read = [part.name for part in parse_one(check.sql, read=Verbatim).find_all(exp.Column)]
     first = stream.columns.named(read[0]) if read else None
     name = first.name if first else None
     found = f"CAST({sql.name(first.name)} AS VARCHAR)" if first else "NULL"

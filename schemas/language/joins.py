@@ -1,17 +1,27 @@
-"""FROM of a view: one stream, and references joined on their primary keys."""
+"""FROM of a view: one stream, and references joined on their primary keys.
+
+By LEFT or INNER JOIN an event meets the row of its key; by ASOF LEFT JOIN, of the rows that share
+all but the last column of the key, the newest by that column that is not after the event.
+"""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from sqlglot import exp
 
+from schemas import column_types
 from schemas.errors import Problem
+from schemas.language.binder import Binder
 from schemas.language.reference import Reference
 from schemas.language.scope import Scope
 from schemas.language.statement import Statement
 from schemas.language.stream import Stream
+
+ASOF = "ASOF"
+ALLOWED = "LEFT JOIN, INNER JOIN or ASOF LEFT JOIN"
+TIMES = ("DATE", "TIMESTAMP")
 
 
 def scope(
@@ -48,6 +58,41 @@ def scope(
     return (None, problems) if problems else (found, [])
 
 
+def typed(
+    statement: Statement, select: exp.Select, found: Scope, binder: Binder
+) -> Iterator[Problem]:
+    """Joins that compare values of two kinds: the engine would cast one, and a reference's keys
+    that differ may then be equal, so that an event would meet several rows."""
+    for join in select.args.get("joins", []):
+        alias = join.this.alias or join.this.name
+        for own, other in _sides(join, alias, found):
+            pair = f"{found.qualified(own).sql('duckdb')}, {found.qualified(other).sql('duckdb')}"
+            (_, ours), (_, theirs) = binder.describe(f"SELECT {pair} {found.source({})}")
+            if ours != theirs and not _alike(ours, theirs):
+                message = (
+                    f"{statement.subject} must join {join.this.name!r} by values of one type; got "
+                    f"{theirs} for its {own.name}, {ours}. CAST them to {ours}"
+                )
+                yield statement.problem(message, other)
+
+
+def _sides(join: exp.Join, alias: str, found: Scope) -> Iterator[tuple[exp.Expr, exp.Expr]]:
+    """The reference's column and what it is compared with, of a join that was found right."""
+    for name in join.args.get("using") or []:
+        yield exp.column(name.copy(), alias), exp.column(name.copy(), found.owner(name.name))
+    condition = join.args.get("on")
+    for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
+        if part is not None:
+            sides = [part.unnest().this, part.unnest().expression]
+            sides.sort(key=lambda side: not _belongs(side, alias, found))
+            yield sides[0], sides[1]
+
+
+def _alike(one: str, other: str) -> bool:
+    numbers = [kind == "HUGEINT" or column_types.number(kind) for kind in (one, other)]
+    return all(numbers) or all(kind.startswith(TIMES) for kind in (one, other))
+
+
 def _joined(
     statement: Statement,
     join: exp.Join,
@@ -66,9 +111,11 @@ def _joined(
         message = f"{statement.subject} must join a reference (CREATE TABLE); got {got}{hint}"
         return None, [statement.problem(message, join)]
     side, kind, method = join.side.upper(), join.kind.upper(), join.method.upper()
-    if (side, kind) not in (("LEFT", ""), ("LEFT", "OUTER"), ("", "INNER"), ("", "")) or method:
+    known = (("LEFT", ""), ("LEFT", "OUTER"), ("", "INNER"), ("", ""))
+    if (side, kind) not in (known[:2] if method == ASOF else known) or method not in ("", ASOF):
         words = " ".join(word for word in (method, side, kind) if word)
-        message = f"{statement.subject} must join by LEFT JOIN or INNER JOIN; got {words} JOIN"
+        allowed = "ASOF LEFT JOIN, which keeps every event" if method == ASOF else ALLOWED
+        message = f"{statement.subject} must join by {allowed}; got {words} JOIN"
         return None, [statement.problem(message, join)]
     return reference, []
 
@@ -86,37 +133,69 @@ def _on_key(
 ) -> list[Problem]:
     """Joined on anything but its whole key, a reference could repeat an event."""
     key = {name.lower() for name in reference.columns.key}
-    using = join.args.get("using")
+    asof = join.method.upper() == ASOF
+    last = reference.columns.key[-1].lower() if asof else ""
+    using = [column.name.lower() for column in join.args.get("using") or []]
     if using:
-        named = {column.name.lower() for column in using}
+        right = set(using) == key and (not asof or using[-1] == last)
+        named = set(using)
     else:
-        named = _equated(join.args.get("on"), alias, found)
-    if named == key:
-        return []
-    wanted = " and ".join(sorted(key))
-    got = " and ".join(sorted(named)) or (
-        "another condition" if join.args.get("on") else "no condition"
-    )
-    message = (
-        f"{statement.subject} must join {reference.name!r} on its primary key, {wanted}, "
-        f"by USING or by equalities with AND; got {got}"
-    )
-    return [statement.problem(message, join)]
+        equated, since = _compared(join.args.get("on"), alias, found)
+        right = (equated, since) == (key - {last}, {last} if asof else set())
+        named = equated | since
+    if not right:
+        wanted = " and ".join(sorted(key))
+        how = "by USING or by equalities with AND"
+        if asof:
+            wanted = ", ".join(reference.columns.key)
+            how = (
+                f"by USING in that order, or by equalities with AND and, for the last, "
+                f"{found.alias}.column >= {alias}.{reference.columns.key[-1]} (or >)"
+            )
+        got = " and ".join(sorted(named)) or (
+            "another condition" if join.args.get("on") else "no condition"
+        )
+        message = (
+            f"{statement.subject} must join {reference.name!r} on its primary key, {wanted}, "
+            f"{how}; got {got}"
+        )
+        if not asof and _has_inequality(join.args.get("on")):
+            message += ". ASOF LEFT JOIN takes the newest row that is not after an event"
+        return [statement.problem(message, join)]
+    column = reference.columns.named(last)
+    if column is not None and not (column.type in TIMES or column_types.number(column.type)):
+        message = (
+            f"{statement.subject} must join {reference.name!r} by ASOF on a key that ends with a "
+            f"DATE, a TIMESTAMP or a number; got {column.name}, {column.type}"
+        )
+        return [statement.problem(message, join)]
+    return []
 
 
-def _equated(condition: exp.Expr | None, alias: str, found: Scope) -> set[str]:
-    """The reference's columns that a condition equates with something of the rows before it."""
-    named: set[str] = set()
+def _compared(condition: exp.Expr | None, alias: str, found: Scope) -> tuple[set[str], set[str]]:
+    """The reference's columns that a condition equates with something of the rows before it, and
+    those from which on it takes that. Neither where it says anything else."""
+    equated: set[str] = set()
+    since: set[str] = set()
     for part in condition.flatten() if isinstance(condition, exp.And) else [condition]:
         part = part.unnest() if part is not None else None
-        if not isinstance(part, exp.EQ):
-            return set()
-        sides = [part.this, part.expression]
+        if not isinstance(part, exp.EQ | exp.GTE | exp.GT | exp.LTE | exp.LT):
+            return set(), set()
+        sides = [part.this.unnest(), part.expression.unnest()]
         own = [side for side in sides if _belongs(side, alias, found)]
         if len(own) != 1 or not isinstance(own[0], exp.Column):
-            return set()
-        named.add(own[0].name.lower())
-    return named
+            return set(), set()
+        if isinstance(part, exp.EQ):
+            equated.add(own[0].name.lower())
+        elif (own[0] is sides[1]) == isinstance(part, exp.GTE | exp.GT):
+            since.add(own[0].name.lower())
+        else:
+            return set(), set()
+    return equated, since
+
+
+def _has_inequality(condition: exp.Expr | None) -> bool:
+    return condition is not None and condition.find(exp.GTE, exp.GT, exp.LTE, exp.LT) is not None
 
 
 def _belongs(node: exp.Expr, alias: str, found: Scope) -> bool:

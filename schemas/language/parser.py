@@ -13,6 +13,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from schemas.errors import Problem
 from schemas.language import options, place
+from schemas.language.dialect import Verbatim
 from schemas.language.statement import Kind, Statement
 
 NAME = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,62}")
@@ -156,7 +157,7 @@ def _tree(file: str, text: str, tokens: list[Token], head: list[Token]) -> exp.C
         return Problem(file, *place.shown(text, first + offset), message)
 
     try:
-        tree = sqlglot.parse_one(shown, read="duckdb")
+        tree = sqlglot.parse_one(shown, read=Verbatim)
     except ParseError as error:
         where = error.errors[0]
         mark = ESCAPES.sub("", where.get("highlight") or "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import PurePosixPath
+from typing import Literal
 
 from schemas.errors import Problem
 from schemas.language import options, table
@@ -11,18 +12,24 @@ from schemas.language.statement import Statement
 from schemas.language.table import Columns
 
 OPTIONS = {"file": str, "null": str}
+CSV, PARQUET = ".csv", ".parquet"
 
 
 @dataclass(frozen=True)
 class Reference:
-    """A reference as declared: `file` is a CSV with a header, relative to the project folder; its
-    columns are found by name, and columns that are not declared are left out."""
+    """A reference as declared: `file` is a CSV with a header or a Parquet file, relative to the
+    project folder; its columns are found by name, and those that are not declared are left out."""
 
     name: str
     columns: Columns
     file: str
     null: str | None
     statement: Statement
+
+    @property
+    def format(self) -> Literal["csv", "parquet"]:
+        """What the file is, by its name."""
+        return "parquet" if self.file.lower().endswith(PARQUET) else "csv"
 
 
 def read(statement: Statement) -> tuple[Reference, list[Problem]]:
@@ -34,14 +41,17 @@ def read(statement: Statement) -> tuple[Reference, list[Problem]]:
     file = str(values.get("file", ""))
     path = PurePosixPath(file)
     if not file:
-        message = f"{subject}: WITH (file = '...') must name a CSV file; got none"
+        message = f"{subject}: WITH (file = '...') must name a CSV or Parquet file; got none"
         problems.append(statement.problem_of_option(message, "file"))
     elif path.is_absolute() or ".." in path.parts or "://" in file:
         message = f"{subject}: file must be a path inside the project folder; got {file!r}"
         problems.append(statement.problem_of_option(message, "file"))
-    elif path.suffix.lower() != ".csv":
-        message = f"{subject}: file must be a .csv file; got {file!r}"
+    elif path.suffix.lower() not in (CSV, PARQUET):
+        message = f"{subject}: file must be a {CSV} or {PARQUET} file; got {file!r}"
         problems.append(statement.problem_of_option(message, "file"))
+    elif "null" in values and path.suffix.lower() == PARQUET:
+        message = f"{subject}: null must be left out, as Parquet has NULLs of its own"
+        problems.append(statement.problem_of_option(message, "null"))
     if not columns.key:
         message = f"{subject} must have a PRIMARY KEY, by which events are joined to it; got none"
         problems.append(statement.problem(message))

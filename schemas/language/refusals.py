@@ -9,6 +9,7 @@ from sqlglot import exp, parse_one
 
 from schemas.errors import Problem
 from schemas.language.binder import Binder
+from schemas.language.dialect import Verbatim
 from schemas.language.statement import Statement
 from schemas.language.table import Columns
 from schemas.measures import ALL
@@ -91,7 +92,7 @@ def of_expression(
     statement: Statement, node: exp.Expr | None, text: str, columns: Columns, binder: Binder
 ) -> Iterator[Problem]:
     """Everything that a CHECK or a generated column, declared at `node`, may not hold."""
-    tree = parse_one(text, read="duckdb")
+    tree = parse_one(text, read=Verbatim)
     if tree.find(exp.Select):
         message = f"{statement.subject} must not hold a subquery; join a reference in a view"
         yield statement.problem(message, node)

@@ -126,6 +126,7 @@ class _Reader:
             raise _Refused(problems)
         self._stop(refusals.of_moments(self.statement, select, scope.owner))
         answered = self._described(self.statement.body)
+        self._stop(joins.typed(self.statement, select, scope, self.binder))
         self._unique(select, answered)
         known = self._aliases(scope, select)
         items = [self._resolved(scope, part.unalias(), known) for part in select.expressions]
@@ -347,8 +348,9 @@ class _Reader:
         aggregate = ALL[name]
         if function.find(exp.Order) or function.find(exp.WithinGroup):
             self._refuse(f"aggregate {name!r} must not have an order of its own", node)
-        distinct = isinstance(function.this, exp.Distinct)
-        arguments = function.this.expressions if distinct else _arguments(function)
+        arguments = _arguments(function)
+        distinct = bool(arguments) and isinstance(arguments[0], exp.Distinct)
+        arguments = arguments[0].expressions if distinct else arguments
         texts = tuple(argument.sql("duckdb") for argument in arguments)
         source = scope.source({})
         described = self._described(f"SELECT {', '.join(texts)} {source}", node) if texts else ()
@@ -390,7 +392,8 @@ def _function(node: exp.Expr) -> str:
 def _arguments(node: exp.Expr) -> list[exp.Expr]:
     """What a function is called with; of count(*) nothing."""
     values: list[object] = []
-    for name in node.arg_types:
+    names = ["expressions"] if isinstance(node, exp.Anonymous) else node.arg_types
+    for name in names:
         value = node.args.get(name)
         values += value if isinstance(value, list) else [value]
     expressions = [value for value in values if isinstance(value, exp.Expr)]

@@ -177,9 +177,9 @@ def test_every_layer_has_each_event_once(tmp_path: Path) -> None:
             world.seal_all()
             for view in VIEWS:
                 assert build(world, view, full=view == "every_type") == "equal", view
-    found = answers.rows("SELECT x, beyond FROM every_type WHERE x = 0")
-    assert {math.copysign(1, x) for x, _ in found} == {1, -1}
-    assert all(math.isnan(beyond) for _, beyond in found)
+    zeros = answers.rows("SELECT x, beyond FROM every_type WHERE x = 0")
+    assert {math.copysign(1, x) for x, _ in zeros} == {1, -1}
+    assert all(math.isnan(beyond) for _, beyond in zeros)
     assert len(world.finished("every_type")) == expected(world, "every_type").total()
     world.ledger.close()
 

@@ -22,8 +22,16 @@ CREATE STREAM other (a VARCHAR) WITH (topic = 'other');
 CREATE TABLE shops (k VARCHAR PRIMARY KEY, name VARCHAR) WITH (file = 'shops.csv');
 CREATE TABLE areas (a VARCHAR, b INTEGER, area VARCHAR, PRIMARY KEY (a, b))
 WITH (file = 'areas.csv');
+CREATE TABLE rates (k VARCHAR, since DATE, rate INTEGER, PRIMARY KEY (k, since))
+WITH (file = 'rates.csv');
+CREATE TABLE grades (k VARCHAR, grade VARCHAR, PRIMARY KEY (k, grade)) WITH (file = 'grades.csv');
 """
-FILES = {"shops.csv": b"k,name\na,Anna\n", "areas.csv": b"a,b,area\na,1,south\n"}
+FILES = {
+    "shops.csv": b"k,name\na,Anna\n",
+    "areas.csv": b"a,b,area\na,1,south\n",
+    "rates.csv": b"k,since,rate\n",
+    "grades.csv": b"k,grade\n",
+}
 MEASURES = (
     "aggregate must be one of approx_count_distinct, approx_quantile, approx_top_k, avg, count, "
     "max, min, sum"
@@ -34,6 +42,8 @@ NAMES = "name must start with a letter, hold only letters, digits and underscore
 OPTIONS = "must be WITH (name = value, ...), a value a quoted text or a whole number"
 WAY = {
     "key": "must join 'shops' on its primary key, k, by USING or by equalities with AND",
+    "asof": "must join 'rates' on its primary key, k, since, by USING in that order, or by "
+    "equalities with AND and, for the last, sales.column >= rates.since (or >); got ",
     "subquery": "must not hold a subquery; declare a reference, or filter in the query",
 }
 
@@ -226,7 +236,10 @@ VIEWS = [
     ("SELECT §time_bucket(INTERVAL '0 hours', ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
     ("SELECT §time_bucket(to_hours(-1), ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
     ("SELECT count(*) FROM sales RIGHT JOIN §shops USING (k)", "got RIGHT JOIN"),
-    ("SELECT count(*) FROM sales FULL JOIN §shops USING (k)", "LEFT JOIN or INNER JOIN; got FULL"),
+    (
+        "SELECT count(*) FROM sales FULL JOIN §shops USING (k)",
+        "INNER JOIN or ASOF LEFT JOIN; got FULL",
+    ),
     ("SELECT count(*) FROM sales CROSS JOIN §shops", "got CROSS JOIN"),
     ("SELECT count(*) FROM sales NATURAL JOIN §shops", "got NATURAL JOIN"),
     ("SELECT count(*) FROM sales SEMI JOIN §shops USING (k)", "got SEMI JOIN"),
@@ -236,13 +249,59 @@ VIEWS = [
     ("SELECT count(*) FROM sales s LEFT JOIN §shops t ON s.k = t.k OR n > 3", WAY["key"]),
     ("SELECT count(*) FROM sales s LEFT JOIN §shops t ON s.k = t.k AND n > 3", WAY["key"]),
     ("SELECT count(*) FROM sales LEFT JOIN §areas ON sales.k = a", "key, a and b, by"),
+    (
+        "SELECT count(*) FROM sales LEFT JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "got k and since. ASOF LEFT JOIN takes the newest row that is not after an event",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "must join by ASOF LEFT JOIN, which keeps every event; got ASOF JOIN",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF RIGHT JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "got ASOF RIGHT JOIN",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts <= since",
+        f"{WAY['asof']}another condition",
+    ),
+    ("SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON ts >= since", f"{WAY['asof']}since"),
+    (
+        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts = since",
+        f"{WAY['asof']}k and since",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k >= rates.k AND ts = since",
+        f"{WAY['asof']}k and since",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts >= since "
+        "AND n > 3",
+        f"{WAY['asof']}another condition",
+    ),
+    (
+        "SELECT count(*) FROM sales ASOF LEFT JOIN §grades USING (k, grade)",
+        "a key that ends with a DATE, a TIMESTAMP or a number; got grade, VARCHAR",
+    ),
+    (
+        "SELECT count(*) FROM sales LEFT JOIN shops ON §n = shops.k",
+        "must join 'shops' by values of one type; got INTEGER for its k, VARCHAR. CAST them to",
+    ),
+    (
+        "SELECT count(*) FROM sales LEFT JOIN areas ON sales.k = a AND §x = areas.b",
+        "got DOUBLE for its b, INTEGER. CAST them to INTEGER",
+    ),
     ("SELECT count(*) FROM sales LEFT JOIN §shosp USING (k)", "did you mean 'shops'?"),
 ]
 
 # D13: references; the second entry is the file's content
 REFERENCES = [
     ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.csv')", None, "got no such file"),
-    ("§CREATE TABLE t (a VARCHAR PRIMARY KEY)", b"a\n", "must name a CSV file; got none"),
+    (
+        "§CREATE TABLE t (a VARCHAR PRIMARY KEY)",
+        b"a\n",
+        "must name a CSV or Parquet file; got none",
+    ),
     (
         "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = '../t.csv')",
         None,
@@ -250,7 +309,11 @@ REFERENCES = [
     ),
     ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = '/etc/t.csv')", None, "inside"),
     ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 'http://h/t.csv')", None, "inside"),
-    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.txt')", None, "a .csv file"),
+    (
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.txt')",
+        None,
+        "a .csv or .parquet file",
+    ),
     ("§CREATE TABLE t (a VARCHAR) WITH (file = 't.csv')", b"a\n", "must have a PRIMARY KEY"),
     (
         "CREATE TABLE t (a VARCHAR PRIMARY KEY, §b VARCHAR GENERATED ALWAYS AS (a)) "
@@ -263,23 +326,49 @@ REFERENCES = [
         b"b\n1\n",
         "got none named a",
     ),
-    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1\nx\n", "row 3"),
+    (
+        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')",
+        b"a\n1\nx\n",
+        "line 3, column",
+    ),
     ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1\n1\n", "a key once"),
     # one value, written in two ways, would join an event twice
     (
         "CREATE TABLE t (a TIMESTAMP PRIMARY KEY, b VARCHAR) WITH (§file = 't.csv')",
         b"a,b\n2013-01-01T00:00:00Z,a\n2013-01-01 00:00:00,b\n",
-        "row 3, column 'a' must be a key once; got '2013-01-01 00:00:00'",
+        "lines 2 and 3, column 'a' must be a key once; got '2013-01-01 00:00:00'",
     ),
     (
         "CREATE TABLE t (a VARCHAR, b DECIMAL(12,2), PRIMARY KEY (a, b)) WITH (§file = 't.csv')",
         b"a,b\nx,1\ny,1\nx,1.00\n",
-        "row 4, column 'a, b' must be a key once; got 'x, 1.00'",
+        "lines 2 and 4, column 'a, b' must be a key once; got 'x, 1.00'",
     ),
     (
         "CREATE TABLE t (a INTEGER, b INTEGER PRIMARY KEY) WITH (§file = 't.csv')",
         b"a,b\n1,1\n1,\n",
-        "row 3, column 'b' must be NOT NULL",
+        "line 3, column 'b' must be NOT NULL",
+    ),
+    # a text in quotes may go over lines, and an empty line is no row
+    (
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY, b INTEGER) WITH (§file = 't.csv')",
+        b'\xef\xbb\xbfa,b\r\n"x\r\n\r\ny",1\r\nz,2\r\n\r\nz,3\r\n',
+        "lines 5 and 7, column 'a' must be a key once; got 'z'",
+    ),
+    (
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.csv')",
+        b"a\n" + b"z\n" * 8,
+        "lines 2, 3, 4, 5 and 6 and 3 more, column 'a' must be a key once",
+    ),
+    (
+        "CREATE TABLE t (a INTEGER PRIMARY KEY, c VARCHAR, b DATE) WITH (§file = 't.csv')",
+        b"a,x\n",
+        "got none named c, b among a, x",
+    ),
+    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.parquet')", b"PAR1", "be Parquet"),
+    (
+        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = 't.parquet', §null = 'NA')",
+        b"",
+        "null must be left out, as Parquet has NULLs of its own",
     ),
     ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1,2\n", "must be CSV"),
     ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"\xff\xfe", "must be CSV"),
@@ -347,7 +436,8 @@ def test_d5_to_d10_views(query: str, message: str) -> None:
 
 @pytest.mark.parametrize(("text", "data", "message"), REFERENCES)
 def test_d13_references(tmp_path: Path, text: str, data: bytes | None, message: str) -> None:
-    refused(problems(tmp_path, unmarked(text), {"t.csv": data}), text, message)
+    name = "t.parquet" if "t.parquet" in text else "t.csv"
+    refused(problems(tmp_path, unmarked(text), {name: data}), text, message)
 
 
 @pytest.mark.parametrize("query", [query for query, _ in VIEWS[:: len(VIEWS) // 12]])

@@ -7,8 +7,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from decimal import Decimal
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from tests.events import START
@@ -25,7 +27,19 @@ CREATE STREAM sales (
 CREATE TABLE shops (k VARCHAR PRIMARY KEY, name VARCHAR) WITH (file = 'shops.csv');
 CREATE TABLE areas (a VARCHAR, b INTEGER, area VARCHAR, PRIMARY KEY (a, b))
 WITH (file = 'areas.csv');
+CREATE TABLE rates (k VARCHAR, since TIMESTAMP, rate DECIMAL(5,2), PRIMARY KEY (k, since))
+WITH (file = 'rates.parquet');
+CREATE TABLE steps (n INTEGER PRIMARY KEY, step VARCHAR) WITH (file = 'steps.csv');
 """
+
+
+def parquet(rows: Sequence[Mapping[str, object]]) -> bytes:
+    sink = pa.BufferOutputStream()
+    pq.write_table(pa.Table.from_pylist([*rows]), sink)
+    data: bytes = sink.getvalue().to_pybytes()
+    return data
+
+
 COLUMNS = (
     ("id", "VARCHAR"),
     ("ts", "TIMESTAMP"),
@@ -41,7 +55,18 @@ COLUMNS = (
     ("_timestamp", "TIMESTAMP"),
     ("_key", "BLOB"),
 )
+RATES = [
+    {"k": "a", "since": datetime(2013, 1, 1, 0, 30), "rate": Decimal("1.25")},  # noqa: DTZ001
+    {"k": "a", "since": datetime(2013, 1, 1, 1), "rate": Decimal("1.50")},  # noqa: DTZ001
+    {"k": "a", "since": datetime(2013, 1, 2), "rate": Decimal("9.00")},  # noqa: DTZ001
+    {"k": "b", "since": datetime(2013, 1, 1, 3), "rate": Decimal("3.00")},  # noqa: DTZ001
+    {"k": "", "since": datetime(2013, 1, 1), "rate": None},  # noqa: DTZ001
+]
+RATE_COLUMNS = [("k", "VARCHAR"), ("since", "TIMESTAMP"), ("rate", "DECIMAL(5,2)")]
+STEPS = [{"n": 1, "step": "low"}, {"n": 3, "step": "high"}]
 FILES = {
+    "rates.parquet": parquet(RATES),
+    "steps.csv": b"n,step\n1,low\n3,high\n",
     "shops.csv": b"k,name\na,Anna\nb,Bob\nAnna,b\n",
     "areas.csv": b"a,b,area\na,1,south\na,2,west\nb,1,south\n",
 }
@@ -129,6 +154,78 @@ FORMS = {
     "not_null_safe": "k, count(*) AS c FROM sales WHERE NOT (k = 'a' AND n IS NOT NULL) "
     "OR k IS DISTINCT FROM 'b' GROUP BY k",
 }
+# group keys of every kind, and views of single events
+FORMS |= {
+    "key_of_each_integer": """n::TINYINT AS a, n::UBIGINT AS b, (n * 3000000000)::BIGINT AS c,
+        count(*) AS m FROM sales GROUP BY ALL""",
+    "key_hugeint": """n::HUGEINT * 40000000000000000000000000000000000000 AS h, h + 1 AS more,
+        count(*) AS m FROM sales GROUP BY 1""",
+    "key_uhugeint_not_shown": "count(*) AS m, max(n) AS x FROM sales GROUP BY n::UHUGEINT",
+    "key_of_quotient": "n / 0 AS q, x / 0 AS r, x * 0 AS z, count(*) AS m FROM sales GROUP BY ALL",
+    "key_float": "(-x)::FLOAT AS f, count(*) AS m FROM sales WHERE x < 9 GROUP BY f",
+    "key_decimal_digits": "d::DECIMAL(38,10) AS e, d * d AS q, count(*) AS m FROM sales "
+    "GROUP BY ALL",
+    "key_date_and_time": "ts::DATE AS d, ts::TIME AS t, ts AS s, count(*) AS m FROM sales "
+    "GROUP BY ALL",
+    "key_instant": "ts::TIMESTAMPTZ AS z, time_bucket(INTERVAL '1 day', z) AS d, count(*) AS m "
+    "FROM sales GROUP BY ALL",
+    "key_seconds": "ts::TIMESTAMP_S AS s, ts::TIMESTAMP_MS AS m, count(*) AS c FROM sales "
+    "GROUP BY ALL",
+    "key_local_day": """(ts AT TIME ZONE 'UTC' AT TIME ZONE 'America/New_York')::DATE AS day,
+        time_bucket(INTERVAL '1 day', ts AT TIME ZONE 'UTC', 'Asia/Tokyo') AS tokyo, count(*) AS m
+        FROM sales GROUP BY ALL""",
+    "key_json": "j, j->'a' AS a, j->>'$.a.b' AS b, count(*) AS m FROM sales GROUP BY ALL",
+    "key_of_odd_json": """j->>'a.b' AS a, j->>'' AS e, j->>0 AS first, j->>-1 AS last,
+        j->>'$.a.b' AS p, j->'a[0]' AS i, count(*) AS m FROM sales GROUP BY ALL""",
+    "key_log": "log2(n * 3) AS l, floor(log2(n)) AS f, log10(n * 7) AS t, log(n) AS g, "
+    "count(*) AS m FROM sales GROUP BY ALL",
+    "key_date_add": "date_add(ts, to_hours(n)) AS h, date_add(ts::DATE, INTERVAL 1 DAY) AS d, "
+    "count(*) AS m FROM sales GROUP BY ALL",
+    "key_blob": "encode(k) AS bytes, count(*) AS m FROM sales GROUP BY bytes",
+    "key_uuid": "md5(k)[1:32]::UUID AS u, count(*) AS m, u::VARCHAR AS t FROM sales GROUP BY u",
+    "key_null": "k, CASE WHEN n > 100 THEN n END AS nothing, count(*) AS m FROM sales GROUP BY ALL",
+    "key_case": "CASE WHEN n > 1 THEN 'many' WHEN b THEN k END AS c, count(*) AS m FROM sales "
+    "GROUP BY c",
+    "key_bits": "n & 1 AS odd, n << 2 AS s, xor(n, 3) AS x, count(*) AS m FROM sales GROUP BY ALL",
+    "key_regexp": "regexp_extract(lower(k), '[a-z]') AS r, length(k) AS l, count(*) AS m "
+    "FROM sales GROUP BY ALL",
+    "key_constant_expression": "1 + 1 AS two, count(*) AS m FROM sales GROUP BY 1 + 1",
+    "key_some_not_shown": "k, count(*) AS m FROM sales GROUP BY k, b, d",
+    "key_of_two_tables": "k || name AS both, n + _offset AS s, count(*) AS m FROM sales "
+    "LEFT JOIN shops USING (k) GROUP BY ALL",
+    "all_of_aggregates": "count(*) AS c, sum(n) AS s FROM sales GROUP BY ALL",
+    "all_with_constant": "1 AS one, count(*) AS c FROM sales GROUP BY ALL",
+    "position_of_key_twice": "k, count(*) AS c, upper(k) AS u FROM sales GROUP BY 3, 1, k",
+    "calls_in_nested_calls": """k, greatest(max(n), coalesce(sum(n), 0) + count(*)) AS g,
+        round(100.0 * count(*) FILTER (b) / nullif(count(n), 0), 1) AS r,
+        CASE WHEN max(d) > 1 THEN CASE WHEN min(d) > 1 THEN 'all' ELSE 'some' END ELSE 'none' END
+        AS w, list_sort([max(n), min(n), NULL]) AS l, {'c': count(*), 'in': {'m': max(k)}} AS s,
+        map {coalesce(max(k), '?'): count(*)} AS p, sum(n)::VARCHAR || '/' || count(*) AS t,
+        list_transform([max(n), 1], lambda v: v + 1) AS v, max(ts) - min(ts) AS w2
+        FROM sales GROUP BY k""",
+    "aliases_of_aliases": """upper(k) AS u, u || '!' AS v, v || '?' AS w, count(*) AS c, c + 1 AS d,
+        d * 2 AS e FROM sales GROUP BY ALL""",
+    "asof": "sales.k, rate, count(*) AS c FROM sales ASOF LEFT JOIN rates ON sales.k = rates.k "
+    "AND ts >= since GROUP BY ALL",
+    "asof_after": "s.k, r.since AS since, sum(rate * n) AS v FROM sales s ASOF LEFT JOIN rates "
+    "AS r ON (r.k = s.k) AND r.since < s.ts WHERE n > 0 GROUP BY ALL",
+    "asof_of_expression": "rate, count(*) AS c FROM sales ASOF LEFT JOIN rates ON lower(sales.k) = "
+    "rates.k AND since <= ts + INTERVAL '2 hours' GROUP BY rate",
+    "asof_of_number": "step, count(*) AS c FROM sales ASOF LEFT JOIN steps USING (n) GROUP BY step",
+    "asof_of_joined": "name, rate, count(*) AS c FROM sales LEFT JOIN shops USING (k) "
+    "ASOF LEFT JOIN rates ON rates.k = sales.k AND ts >= rates.since GROUP BY ALL",
+    "asof_of_events": "sales.k, n, since, rate FROM sales ASOF LEFT JOIN rates "
+    "ON sales.k = rates.k AND ts >= since WHERE rate IS NULL OR rate > 1.3",
+    "events": "k, n, x, d, b, j FROM sales",
+    "events_alike": "b FROM sales",
+    "events_without_columns": "1 AS one, NULL AS nothing, [1, 2] AS l FROM sales WHERE n > 1",
+    "events_by_place": "_partition AS p, _offset + 0 AS o, _offset AS oo, k AS kk FROM sales",
+    "events_twice": "k, k AS again, upper(k) AS u, u || k AS v FROM sales",
+    "events_nested": "[n, NULL] AS l, {'k': k, 'l': [b]} AS s, map {id: d} AS m, [[j]] AS j "
+    "FROM sales",
+    "events_minus_zero": "-x AS minus, x * 0 AS zero, [x] AS l FROM sales WHERE x = 0",
+    "events_inner": "k, name, id FROM sales INNER JOIN shops USING (k) WHERE b",
+}
 DISTINCTS = {
     "only_distinct": ("approx_count_distinct(k) FROM sales", "count(DISTINCT k) FROM sales"),
     "two_distincts": (
@@ -152,7 +249,15 @@ EVENTS: list[dict[str, object]] = [
     {"id": "3", "k": "b", "n": 1, "x": 1.5, "d": None, "b": True, "j": {"a": "z"}},
     {"id": "4", "k": "A", "n": 4, "x": None, "d": "-3.00", "b": None, "j": [1]},
     {"id": "5", "k": None, "n": None, "x": 1e300, "d": "0.01", "b": False, "order": -7},
-    {"id": "6", "k": "", "n": 4, "x": 1.5, "d": "0.00", "b": True, "j": "text"},
+    {
+        "id": "6",
+        "k": "",
+        "n": 4,
+        "x": 1.5,
+        "d": "0.00",
+        "b": True,
+        "j": {"a.b": 1, "": 2, "*": 3, "a[0]": 4, "a": {"b": 5}},
+    },
 ]
 
 
@@ -175,15 +280,21 @@ def parts(folding: Folding) -> Parts:
 
 @pytest.fixture(scope="module")
 def truth() -> Oracle:
-    oracle = Oracle()
     blank = dict.fromkeys((name for name, _ in COLUMNS), None)
     rows = []
     for at, event in enumerate(EVENTS):
-        document = json.dumps(event["j"]) if "j" in event else None
+        document = json.dumps(event["j"], separators=(",", ":")) if "j" in event else None
         record = {"_partition": 0, "_offset": at, "ts": datetime.fromisoformat(_moment(at))}
         rows.append({**blank, **event, **record, "j": document})
-    oracle.fill("sales", COLUMNS, rows)
+    return _oracle(rows)
+
+
+def _oracle(sales: list[dict[str, object]]) -> Oracle:
+    oracle = Oracle()
+    oracle.fill("sales", COLUMNS, sales)
     oracle.fill("shops", [("k", "VARCHAR"), ("name", "VARCHAR")], SHOPS)
+    oracle.fill("rates", RATE_COLUMNS, RATES)
+    oracle.fill("steps", [("n", "INTEGER"), ("step", "VARCHAR")], STEPS)
     oracle.fill("areas", [("a", "VARCHAR"), ("b", "INTEGER"), ("area", "VARCHAR")], AREAS)
     return oracle
 
@@ -200,6 +311,15 @@ def test_a_form_answers_as_its_text_does(
     found = presented(view, [part[view.version] for part in parts])
     assert found
     assert _multiset(found) == _multiset(truth.answer(f"SELECT {FORMS[name]}"))
+
+
+def test_no_events_answer_as_its_text_does(folding: Folding) -> None:
+    (empty,) = folding.epoch(2, START, records([], offset=6))
+    truth = _oracle([])
+    for name, text in FORMS.items():
+        view = folding.view(f"v_{name}")
+        found = presented(view, [empty.partials[view.version]])
+        assert found == truth.answer(f"SELECT {text}"), name
 
 
 @pytest.mark.parametrize("name", DISTINCTS)
