@@ -125,6 +125,7 @@ class _Reader:
         if scope is None:
             raise _Refused(problems)
         self._stop(refusals.of_moments(self.statement, select, scope.owner))
+        self._positions(select)
         answered = self._described(self.statement.body)
         self._stop(joins.typed(self.statement, select, scope, self.binder))
         self._unique(select, answered)
@@ -190,6 +191,13 @@ class _Reader:
             way_out = ". Declare a view for each" if word else ""
             raise _Refused([self.statement.problem(text + way_out, None, word)])
         return select
+
+    def _positions(self, select: exp.Select) -> None:
+        group, shown = select.args.get("group"), len(select.expressions)
+        for entry in group.expressions if group else []:
+            if _is_position(entry) and not 1 <= int(entry.name) <= shown:
+                message = f"GROUP BY position must be 1 to {shown}; got {entry.name}"
+                self._refuse(f"{message}. Name a column of the select list", entry)
 
     def _described(self, sql: str, node: exp.Expr | None = None) -> tuple[tuple[str, str], ...]:
         """Names and types of a query's columns. A problem is at `node` where there is one, since
@@ -306,7 +314,7 @@ class _Reader:
         names: list[str],
         known: Mapping[str, exp.Expr],
     ) -> exp.Expr:
-        if isinstance(entry, exp.Literal) and not entry.is_string:
+        if _is_position(entry):
             return items[int(entry.name) - 1]
         plain = isinstance(entry, exp.Column) and not entry.table
         if plain and not scope.owner(entry.name) and entry.name.lower() in names:
@@ -370,6 +378,10 @@ def _expanded(node: exp.Expr, scope: Scope, known: Mapping[str, exp.Expr]) -> ex
     if plain and not scope.owner(node.name) and node.name.lower() in known:
         return exp.paren(known[node.name.lower()].copy())
     return node
+
+
+def _is_position(entry: exp.Expr) -> bool:
+    return isinstance(entry, exp.Literal) and entry.is_int
 
 
 def _unstored(type_name: str) -> str:

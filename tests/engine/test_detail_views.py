@@ -53,7 +53,9 @@ VIEWS = {
     "every_type": """SELECT k, n, x, d, b, day, moment, j, x / 0 AS beyond, x * 0 AS nothing,
         n::HUGEINT * 100000000000000000000 AS huge, moment::TIMESTAMPTZ AS instant,
         moment::TIME AS clock, j->>'$.a' AS a, [n, NULL] AS list, {'n': n, 'l': [k]} AS struct,
-        map {k: d} AS pairs, encode(k) AS bytes FROM hits WHERE k IS NOT NULL""",
+        map {k: d} AS pairs, encode(k) AS bytes, md5(k)::UUID AS id, n::FLOAT AS f,
+        moment::TIMESTAMP_S AS s, [{'j': j, 'z': moment::TIMESTAMPTZ}] AS nested
+        FROM hits WHERE k IS NOT NULL""",
     "constants": "SELECT 1 AS one, NULL AS nothing FROM hits WHERE n > 3",
     "joined": "SELECT k, name, upper(name) AS u FROM hits JOIN shops USING (k)",
 }

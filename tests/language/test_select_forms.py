@@ -193,6 +193,7 @@ FORMS |= {
     "key_some_not_shown": "k, count(*) AS m FROM sales GROUP BY k, b, d",
     "key_of_two_tables": "k || name AS both, n + _offset AS s, count(*) AS m FROM sales "
     "LEFT JOIN shops USING (k) GROUP BY ALL",
+    "key_number_no_position": "count(*) AS c FROM sales GROUP BY 1.5, '1'",
     "all_of_aggregates": "count(*) AS c, sum(n) AS s FROM sales GROUP BY ALL",
     "all_with_constant": "1 AS one, count(*) AS c FROM sales GROUP BY ALL",
     "position_of_key_twice": "k, count(*) AS c, upper(k) AS u FROM sales GROUP BY 3, 1, k",
