@@ -107,20 +107,23 @@ class _Batch:
         return message.replace(found[0], f"{name}:{line}")
 
     def records(self) -> pa.Table:
-        count = len(self.values)
         long = [len(value) > LONGEST for value in self.values]
-        table = pa.table(
-            [
-                pa.array(itertools.repeat(0, count), pa.int32()),
-                pa.array(range(self.first, self.first + count), pa.int64()),
-                pa.array(self.stamps, pa.timestamp("us")),
-                pa.nulls(count, pa.binary()),
-                pa.array(self.values, pa.binary()),
-                pa.nulls(count, RECORDS.field("_headers").type),
-            ],
-            schema=RECORDS,
-        )
+        table = table_of(self.values, self.first, self.stamps)
         return table.filter(pa.array([not each for each in long])) if any(long) else table
+
+
+def table_of(values: Sequence[bytes], first: int, stamps: Sequence[int]) -> pa.Table:
+    """Records of partition 0 from an offset on, as a task has them; `stamps` are microseconds."""
+    count = len(values)
+    columns = [
+        pa.array(itertools.repeat(0, count), pa.int32()),
+        pa.array(range(first, first + count), pa.int64()),
+        pa.array(stamps, pa.timestamp("us")),
+        pa.nulls(count, pa.binary()),
+        pa.array(values, pa.binary()),
+        pa.nulls(count, RECORDS.field("_headers").type),
+    ]
+    return pa.table(columns, schema=RECORDS)
 
 
 def fold(
