@@ -6,8 +6,8 @@ help. The rules:
 
 | values | type |
 |---|---|
-| whole numbers | BIGINT, however small: the sample does not know the next one. UBIGINT or DECIMAL(38,0) above |
-| numbers with at most 4 digits behind the point | DECIMAL, whose sums are exact, with room before the point |
+| whole numbers | BIGINT, however small: the next one may be larger; above UBIGINT or DECIMAL |
+| numbers of at most 4 digits behind the point | DECIMAL, of which sums are exact; room is left |
 | other numbers | DOUBLE |
 | true and false | BOOLEAN |
 | texts, every one ISO 8601 | TIMESTAMP, or DATE |
@@ -156,9 +156,9 @@ class _Seen:
 
     def _whole(self) -> str:
         least, most = self.numbers[0], self.numbers[-1]
-        if -(2**63) <= least and most < 2**63:
+        if least >= -(2**63) and most < 2**63:
             return "BIGINT"
-        return "UBIGINT" if 0 <= least and most < 2**64 else "DECIMAL(38,0)"
+        return "UBIGINT" if least >= 0 and most < 2**64 else "DECIMAL(38,0)"
 
     def _fraction(self) -> str:
         if self.fraction > FRACTION or self.digits + ROOM + FRACTION > 38:
@@ -266,8 +266,8 @@ class Draft:
                 name, factor = unit
                 value = column.sql if factor == 1 else f"{column.sql} * {factor}"
                 lines.append(
-                    f"-- , {column.name}_utc TIMESTAMP GENERATED ALWAYS AS (make_timestamp({value}))"
-                    f"  -- if it is {name} since 1970"
+                    f"-- , {column.name}_utc TIMESTAMP GENERATED ALWAYS AS "
+                    f"(make_timestamp({value}))  -- if it is {name} since 1970"
                 )
         unique = [
             column.sql
@@ -291,8 +291,9 @@ def draft(file: str, name: str | None, limit: int = SAMPLE) -> Draft:
     wrong = parser.name_problem(called)
     reserved = called.lower() in reserved_words() | parser.RESERVED
     if wrong or reserved:
-        message = wrong or f"name {called!r} is a word of SQL, or reserved; choose another one"
-        raise BadUse(f"{message}. Say --name NAME")
+        wrong = wrong or f"name {called!r} is a word of SQL, or reserved"
+        message = f"{wrong}. Say another one: --name NAME"
+        raise BadUse(message)
     form, header, values, whole = _sample(file, limit)
     if not values:
         message = f"file {file!r} must hold a record to draft from; it is empty"
@@ -326,8 +327,8 @@ def draft(file: str, name: str | None, limit: int = SAMPLE) -> Draft:
     if sum(found.rejected.values()) == len(values):
         reasons = ", ".join(reason for reason, _ in found.rejected)
         message = (
-            f"file {file!r} must hold events as NDJSON, CSV or Parquet; got {len(values):,} records "
-            f"of which every one is rejected: {reasons}"
+            f"file {file!r} must hold events as NDJSON, CSV or Parquet; got {len(values):,} "
+            f"records, of which every one is rejected: {reasons}"
         )
         raise BadUse(message)
     return found
@@ -391,9 +392,7 @@ def _of_json(values: Iterable[bytes]) -> tuple[dict[str, _Seen], int]:
     return seen, events
 
 
-def _of_csv(
-    values: Sequence[bytes], header: list[str] | None
-) -> tuple[dict[str, _Seen], int]:
+def _of_csv(values: Sequence[bytes], header: list[str] | None) -> tuple[dict[str, _Seen], int]:
     """What was seen in each field, and how many records had all of them."""
     events = 0
     width = len(header) if header else len(records.fields(values[0]) or [b""])

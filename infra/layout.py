@@ -13,8 +13,10 @@ WIDTH = 100
 STEP = "    "
 CLOSERS = {"(": ")", "[": "]", "{": "}", "CASE": "END"}
 QUERIES = ("SELECT", "FROM", "WITH")
-CLAUSES = (*QUERIES, "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "LEFT", "INNER", "ASOF")
-CLAUSES += ("JOIN", "CREATE")
+CLAUSES = frozenset(
+    {*QUERIES, "WHERE", "GROUP", "HAVING", "ORDER", "LIMIT", "UNION", "CREATE"}
+    | {"LEFT", "INNER", "ASOF", "JOIN"}
+)
 SHORT = 24  # what is no longer is not opened
 # words that go on with the clause that the one before them began
 JOINED = ("LEFT", "INNER", "ASOF")

@@ -157,7 +157,8 @@ def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -
     try:
         rounds = (trial.partials,) if trial.partials else ()
         tables.apply(Change((covered,), create=(NewView(view, rounds=rounds),)))
-        return Job(tables, Query(query, None, limit, media_type, "number"), time.monotonic).run().body
+        asked = Query(query, None, limit, media_type, "number")
+        return Job(tables, asked, time.monotonic).run().body
     finally:
         tables.close()
 

@@ -1,8 +1,8 @@
 """Check every definition and setting of the project, and show what each is. Nothing is changed.
 
---sql shows what each definition compiles to, in lines, and what each column of a view costs: whether
-it is exact, how far it may be off, the partial tables it is made from, and the bytes that a group
-takes of them. A column whose partials grow with the different values that come is warned about.
+--sql shows what each definition compiles to, and what each column of a view costs: whether it is
+exact, how far it may be off, the partial tables it is made from, and the bytes that a group takes
+of them. A column whose partials grow with the different values that come is warned about.
 """
 
 from __future__ import annotations

@@ -72,8 +72,8 @@ def _named(loaded: Project, name: str) -> Stream | CompiledView:
 
 
 def of_stream(stream: Stream) -> pa.Schema:
-    """The declared columns, typed."""
-    columns = stream.columns.columns
+    """The columns that an event carries itself."""
+    columns = [each for each in stream.columns.columns if each.generated is None]
     nulls = ", ".join(f"CAST(NULL AS {each.type}) AS {sql.name(each.name)}" for each in columns)
     schema = connect().arrow(f"SELECT {nulls}").schema
     needed = {each.name for each in columns if each.not_null} | set(stream.columns.key)

@@ -66,7 +66,7 @@ def test_an_unknown_verb_lists_what_there_is(capsys: pytest.CaptureFixture[str])
     said = capsys.readouterr().err
     assert code == 2
     assert said.startswith(
-        "verb must be one of init, up, down, status, check, infer, try, schemas, deploy, produce, sql, "
+        "verb must be one of init, up, down, status, check, infer, try, schemas, deploy, produce, "
     )
     assert "did you mean 'check'?" in said
 
