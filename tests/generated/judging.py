@@ -140,18 +140,18 @@ def _beside(own: Engine, view: CompiledView) -> Verdict:
         elif each.type == "DOUBLE":
             condition += f" OR abs({ours} - {exact}) <= {LAST_BITS} * abs({exact})"
         conditions.append(f"({condition})")
-    ours = own.con.execute("SELECT rowid, * FROM ours").fetchall()
-    theirs = own.con.execute("SELECT rowid, * FROM theirs").fetchall()
+    ours_rows = own.con.execute("SELECT rowid, * FROM ours").fetchall()
+    their_rows = own.con.execute("SELECT rowid, * FROM theirs").fetchall()
     pairs = own.con.execute(
         "SELECT o.rowid, e.rowid FROM ours o JOIN theirs e "
         f"ON {' AND '.join(conditions) or 'true'} ORDER BY ALL"
     ).fetchall()
-    partners = _matching([row[0] for row in ours], pairs)
-    if len(partners) == len(ours) == len(theirs):
+    partners = _matching([row[0] for row in ours_rows], pairs)
+    if len(partners) == len(ours_rows) == len(their_rows):
         return Verdict("agreed")
     met = set(partners.values())
-    said = [f"ours {row[1:]}" for row in ours if row[0] not in partners]
-    said += [f"DuckDB's {row[1:]}" for row in theirs if row[0] not in met]
+    said = [f"ours {row[1:]}" for row in ours_rows if row[0] not in partners]
+    said += [f"DuckDB's {row[1:]}" for row in their_rows if row[0] not in met]
     return Verdict("differs", "\n".join(said))
 
 

@@ -132,17 +132,21 @@ def _moment(chance: Random, at: datetime) -> str:
 def arrow(kind: str) -> pa.DataType:
     """The Arrow type that holds what `value` gives."""
     decimal = column_types.decimal(kind)
-    if decimal is not None:
-        return pa.decimal128(*decimal)
-    if kind in column_types.INTEGERS:
-        low, high = bounds(kind)
-        bits = (high - low).bit_length()
-        return getattr(pa, f"{'u' if low == 0 else ''}int{bits}")()
-    others = {
-        "BOOLEAN": pa.bool_(),
-        "DOUBLE": pa.float64(),
-        "DATE": pa.date32(),
-        "TIMESTAMP": pa.timestamp("us"),
-        "BLOB": pa.binary(),
-    }
-    return others.get(kind, pa.string())
+    return pa.decimal128(*decimal) if decimal is not None else _ARROW.get(kind, pa.string())
+
+
+_ARROW: dict[str, pa.DataType] = {
+    "BOOLEAN": pa.bool_(),
+    "TINYINT": pa.int8(),
+    "SMALLINT": pa.int16(),
+    "INTEGER": pa.int32(),
+    "BIGINT": pa.int64(),
+    "UTINYINT": pa.uint8(),
+    "USMALLINT": pa.uint16(),
+    "UINTEGER": pa.uint32(),
+    "UBIGINT": pa.uint64(),
+    "DOUBLE": pa.float64(),
+    "DATE": pa.date32(),
+    "TIMESTAMP": pa.timestamp("us"),
+    "BLOB": pa.binary(),
+}

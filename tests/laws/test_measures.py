@@ -120,25 +120,29 @@ def test_laws(laws: Laws, name: str) -> None:
     ]
     rows = [{**row, "k": chance.choice(("a", "b", None))} for row in rows]
     rows += rows[:3]
-    blank: list[Mapping[str, object]] = [dict.fromkeys(laws.columns), {"k": "a"}]
-    cases = [[rows[:5], rows[5:], blank], [[], [*rows[8:], *blank], rows[:8]]]
+    blank: Rows = [dict.fromkeys(laws.columns), {"k": "a"}]
+    whole: Rows = [*rows, *blank]
+    cases: list[list[Rows]] = [[whole[:5], whole[5:21], blank], [[], whole[8:], whole[:8]]]
     for key in (f"{name}_by", name):
         view = laws.view(key)
         fold = laws.measured.fold
         parts = [[fold(view, part) for part in case] for case in cases]
         for table in view.tables:
-            _partials(table, *(part[table.name] for part in parts[0]), parts[1][0][table.name])
-        _presents(view, laws, [*rows, *blank], *((part, _tree(chance)) for part in parts))
-        for few in ([], rows[:1], blank, blank[:1]):
+            _partials(table, [part[table.name] for part in (*parts[0], parts[1][0])])
+        _presents(view, laws, whole, *((part, _tree(chance)) for part in parts))
+        for few in (whole[:0], whole[:1], blank, blank[:1]):
             _presents(view, laws, few, ([fold(view, few)], splits.whole(len(few))))
 
 
-def _partials(table: PartialTable, a: pa.Table, b: pa.Table, c: pa.Table, none: pa.Table) -> None:
+def _partials(table: PartialTable, parts: Sequence[pa.Table]) -> None:
+    a, b, c, none = parts
+
     def both(*parts: pa.Table) -> pa.Table:
         named = [{table.name: part} for part in parts]
         merged = judging.merged(table, named, Split((), tuple(range(len(parts)))))
-        order = [(name, "ascending") for name, _ in table.keys] or [("_count_0", "ascending")]
-        return merged.sort_by(order)
+        if not table.keys:
+            return merged
+        return merged.sort_by([(name, "ascending") for name, _ in table.keys])
 
     left = both(both(a, b), c)
     assert left == both(a, both(b, c)), "associative"
