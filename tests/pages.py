@@ -5,8 +5,8 @@
 | `sql` that begins with CREATE | definitions: all of a page are one project |
 | `sql refused` | definitions that are refused beside the others; `-- refused: WORDS` says why |
 | another `sql` | a query over the served views; the table that follows it is its answer |
-| `json STREAM` | events of a stream, one per line |
-| `csv FILE` | a file of the project |
+| `json STREAM`, `csv STREAM` | events of a stream, one per line |
+| `csv FILE.csv` | a file of the project |
 | `sh` | commands |
 """
 
@@ -60,10 +60,11 @@ class Page:
 
     @property
     def files(self) -> dict[str, bytes]:
-        return {each.about: each.text.encode() for each in self.of("csv")}
+        found = [each for each in self.of("csv") if each.about.endswith(".csv")]
+        return {each.about: each.text.encode() for each in found}
 
     def events(self, stream: str) -> list[bytes]:
-        found = [each.text for each in self.of("json") if each.about == stream]
+        found = [each.text for each in self.blocks if each.about == stream]
         return [line.encode() for text in found for line in text.splitlines()]
 
 
