@@ -45,7 +45,7 @@ INSTEAD = {
 KNOWN = ", ".join(dict.fromkeys([*NAMES.values(), "DECIMAL(p, s)"]))
 
 
-def canonical(declared: exp.DataType | None) -> tuple[str, str | None]:
+def canonical(declared: exp.DataType | None, written: str = "") -> tuple[str, str | None]:
     """DuckDB's name of a declared type, and what is wrong with it, or None."""
     if declared is None:
         return "", f"column must have a type, one of {KNOWN}"
@@ -65,7 +65,7 @@ def canonical(declared: exp.DataType | None) -> tuple[str, str | None]:
         hint = INSTEAD.get("ARRAY" if text.endswith("[]") else word)
         close = difflib.get_close_matches(word, NAMES, 1, 0.7)
         instead = f". Use {hint}" if hint else f"; did you mean {close[0]}?" if close else ""
-        return "", f"type must be one of {KNOWN}; got {text}{instead}"
+        return "", f"type must be one of {KNOWN}; got {written or text}{instead}"
     return name, None
 
 

@@ -12,7 +12,7 @@ from schemas.compile.parse import named
 from schemas.compile.partials import PartialTable
 from schemas.engine import RECORDS_TABLE, EmptyTables, reserved_words
 from schemas.errors import Problem
-from schemas.language import reference, refusals, stream, view
+from schemas.language import engine_words, reference, refusals, stream, view
 from schemas.language.binder import Binder, SqlError
 from schemas.language.parser import NESTED
 from schemas.language.reference import Reference
@@ -31,36 +31,48 @@ class Definitions:
     views: Mapping[str, View]
 
 
-def read(statements: Iterable[Statement]) -> tuple[Definitions, list[Problem]]:
-    """Everything that could be read, and every problem. Order does not matter."""
+def read(
+    statements: Iterable[Statement], unread: Iterable[str] = ()
+) -> tuple[Definitions, list[Problem]]:
+    """Everything that could be read, and every problem. Order does not matter. `unread` are names
+    of definitions whose text is no statement: nothing is said of what reads from them."""
     listed = list(statements)
     problems = _repeated(listed) + _reserved(listed)
     streams: dict[str, Stream] = {}
     references: dict[str, Reference] = {}
     views: dict[str, View] = {}
+    declared: dict[str, Reference] = {}
+    wrong: dict[str, list[Problem]] = {}
     for statement in listed:
+        name = statement.name.lower()
         if statement.kind == "stream":
-            found, wrong = stream.read(statement)
-            problems += wrong
-            streams.setdefault(statement.name.lower(), found)
+            own, found = stream.read(statement)
+            streams.setdefault(name, own)
+            problems += wrong.setdefault(name, found)
         elif statement.kind == "table":
-            table, wrong = reference.read(statement)
-            problems += wrong
-            if not wrong:
-                references.setdefault(statement.name.lower(), table)
-    if problems:
-        # types that cannot be told yet would only make more problems
-        return Definitions(streams, references, views), problems
-    binder = EmptyTables(streams.values(), references.values())
-    for found in streams.values():
-        wrong = _expressions(found, binder)
-        problems += wrong or _bound(found.statement, [parse.select(found, RECORDS_TABLE)], binder)
+            table, found = reference.read(statement)
+            declared.setdefault(name, table)
+            if not found:
+                references.setdefault(name, table)
+            problems += found
+    others = {name.lower(): "" for name in unread}
+    others |= {
+        each.name.lower(): "a view, which queries read" for each in listed if each.kind == "view"
+    }
+    binder = EmptyTables(streams.values(), declared.values())
+    for each in streams.values():
+        found = _expressions(each, binder)
+        problems += found
+        if not found and not wrong[each.name.lower()]:
+            problems += _bound(each.statement, [parse.select(each, RECORDS_TABLE)], binder)
     for statement in listed:
         if statement.kind == "view":
-            seen, wrong = view.read(statement, streams, references, binder)
-            problems += wrong
+            seen, found = view.read(statement, streams, declared, binder, others)
+            problems += found
             if seen is not None:
-                problems += _bound(statement, _emitted(seen), binder)
+                # what was told of a stream is not told again of each view over it
+                if not wrong[seen.stream.lower()]:
+                    problems += _bound(statement, _emitted(seen), binder)
                 views.setdefault(statement.name.lower(), seen)
     return Definitions(streams, references, views), problems
 
@@ -108,7 +120,7 @@ def _bound(statement: Statement, emitted: Iterable[str], binder: Binder) -> list
             binder.describe(text)
         except SqlError as error:
             message = f"{statement.subject} must be SQL that can be run; got: {error.message}"
-            return [statement.problem(message)]
+            return [statement.problem_of_name(message)]
     return []
 
 
@@ -116,47 +128,68 @@ def _expressions(found: Stream, binder: Binder) -> list[Problem]:
     """What is wrong with the generated columns and checks of a stream."""
     problems: list[Problem] = []
     for column in found.columns.columns:
-        if column.generated is not None:
-            problems += _expression(found, column.generated, column.node, binder, "")
+        if column.expression is not None:
+            problems += _expression(found, column.expression, binder, "")
             problems += _cycle(found, column)
     for check in found.columns.checks:
-        problems += _expression(found, check.sql, check.node, binder, "BOOLEAN")
+        if check.node is not None:
+            problems += _expression(found, check.node, binder, "BOOLEAN")
     return problems
 
 
-def _expression(
-    found: Stream, text: str, node: exp.Expr | None, binder: Binder, wanted: str
-) -> list[Problem]:
-    statement = found.statement
+def _expression(found: Stream, node: exp.Expr, binder: Binder, wanted: str) -> list[Problem]:
+    statement, columns = found.statement, found.columns
+    between = statement.within(node)
+    # as it was written, so that the places of the engine are places of the file
+    text = statement.source[slice(*between)] if between else node.sql("duckdb")
+    start = between[0] if between else None
     try:
-        refused = list(refusals.of_expression(statement, node, text, found.columns, binder))
-        if refused:
+        refused = list(refusals.of_expression(statement, node, text, start, columns, binder))
+        untyped = {column.name.lower() for column in columns.columns if not column.type}
+        used = {column.name.lower() for column in node.find_all(exp.Column)}
+        if refused or untyped & used:
             return refused
-        described = binder.describe(f"SELECT {text} FROM {sql.name(found.name)}")
+        described = binder.describe(f"SELECT {text}\nFROM {sql.name(found.name)}")
     except SqlError as error:
-        return [statement.problem(f"{statement.subject}: {error.message}", node)]
+        message = f"{statement.subject}: {engine_words.plain(error.message)}"
+        if start is None or error.offset is None:
+            return [statement.problem(message, node)]
+        return [statement.problem_at(message, start + error.offset - len("SELECT "))]
     except RecursionError:
         return [statement.problem(NESTED, node)]
     kind = described[0][1]
     if wanted and kind != wanted:
-        message = f"{statement.subject}: CHECK must be a condition; got {kind}: {text}"
+        message = (
+            f"{statement.subject}: CHECK must be a condition; got {kind}: {' '.join(text.split())}"
+        )
         return [statement.problem(message, node)]
     return []
 
 
 def _cycle(found: Stream, column: Column) -> list[Problem]:
-    """A generated column that reads itself, by however many others."""
-    seen: set[str] = set()
-    left = named(column)
-    while left:
-        name = left.pop()
+    """A generated column that reads itself, by however many others; told once for all of them."""
+    path = _path(found, column, column, ())
+    if not path:
+        return []
+    columns = [each.name for each in found.columns.columns]
+    if min(path, key=columns.index) != column.name:
+        return []
+    shown = " reads ".join([*path, column.name])
+    message = (
+        f"generated column {column.name!r} must not read itself, directly or by others; got {shown}"
+    )
+    return [found.statement.problem(message, column.node)]
+
+
+def _path(found: Stream, at: Column, to: Column, before: tuple[str, ...]) -> tuple[str, ...]:
+    """The columns by which one reads another, itself first; none where it does not."""
+    path = (*before, at.name)
+    for name in sorted(named(at)):
         other = found.columns.named(name)
-        if other is column:
-            message = (
-                f"generated column {column.name!r} must not read itself, directly or by others"
-            )
-            return [found.statement.problem(message, column.node)]
-        if other is not None and other.generated is not None and name not in seen:
-            seen.add(name)
-            left |= named(other)
-    return []
+        if other is to:
+            return path
+        if other is not None and other.generated is not None and other.name not in path:
+            longer = _path(found, other, to, path)
+            if longer:
+                return longer
+    return ()

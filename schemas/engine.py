@@ -486,8 +486,12 @@ class EmptyTables:
             raise _sql_error(error, expression, 0) from error
 
     def _create(self, table: str, columns: Sequence[tuple[str, str]]) -> None:
-        listed = ", ".join(f"{sql.name(column)} {kind}" for column, kind in columns)
-        self._con.execute(f"CREATE TABLE {table} ({listed})")
+        # of a declaration with problems too, so that what reads from it can be checked
+        typed: dict[str, str] = {}
+        for column, kind in columns:
+            typed.setdefault(column.lower(), f"{sql.name(column)} {kind or 'VARCHAR'}")
+        listed = ", ".join(typed.values()) or "_none VARCHAR"
+        self._con.execute(f"CREATE TABLE IF NOT EXISTS {table} ({listed})")
 
 
 def hash_probe() -> str:

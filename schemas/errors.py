@@ -7,7 +7,9 @@ that a caller never parses text.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from schemas import excerpt
 
 
 class EverviewError(Exception):
@@ -16,15 +18,30 @@ class EverviewError(Exception):
 
 @dataclass(frozen=True, order=True)
 class Problem:
-    """One thing that is wrong in a definition: its place (line, column from 1) and the text."""
+    """One thing that is wrong in a definition: its place (line, column from 1) and the text.
+
+    `length` counts the characters that are wrong, `source` is the line that they stand in, where it
+    is known. `about` names a definition that cannot be read at all, so that nothing is said of what
+    reads from it.
+    """
 
     file: str
     line: int
     column: int
     message: str
+    length: int = field(default=1, compare=False)
+    source: str | None = field(default=None, compare=False, repr=False)
+    about: str = field(default="", compare=False, repr=False)
 
     def __str__(self) -> str:
         return f"{self.file}:{self.line}:{self.column}: {self.message}"
+
+    def shown(self, width: int = excerpt.WIDTH) -> str:
+        """The problem with its line and carets under the place."""
+        if self.source is None:
+            return str(self)
+        under = excerpt.of(self.source, self.line, self.column, self.length, width)
+        return f"{self}\n{under}"
 
 
 class DefinitionError(EverviewError):
@@ -32,7 +49,7 @@ class DefinitionError(EverviewError):
 
     def __init__(self, problems: Sequence[Problem]) -> None:
         self.problems = tuple(sorted(problems))
-        super().__init__("\n".join(str(problem) for problem in self.problems))
+        super().__init__("\n".join(problem.shown() for problem in self.problems))
 
 
 class DamagedFile(EverviewError):

@@ -68,12 +68,11 @@ class Project:
 def load(folder: Path) -> Project:
     """Read and check a project. Raises DefinitionError, which lists every problem."""
     statements, problems = _statements(folder)
-    if problems:
-        # what could be read is checked too, so that one look finds all
-        problems += definitions.read(statements)[1] if statements else []
-        raise DefinitionError(problems)
-    found, problems = definitions.read(statements)
-    problems += _schedules(found.views.values())
+    # what could be read is checked too, so that one look finds all
+    unread = [problem.about for problem in problems if problem.about]
+    found, wrong = definitions.read(statements, unread)
+    problems += wrong
+    problems += _schedules(statements)
     contents: dict[str, Content] = {}
     reader = engine.connect()
     for name, reference in found.references.items():
@@ -124,15 +123,16 @@ def _statements(folder: Path) -> tuple[list[Statement], list[Problem]]:
     return statements, problems
 
 
-def _schedules(views: Iterable[View]) -> list[Problem]:
+def _schedules(statements: Iterable[Statement]) -> list[Problem]:
     """What is wrong with the schedules of views; of registered ones nobody asks that any more."""
     problems = []
-    for view in views:
-        text = view.statement.option(REBUILD)
-        if text is not None and not schedule.fits(str(text)):
-            subject = f"option {REBUILD!r} of {view.statement.subject}"
-            message = f"{subject} must be {schedule.ALLOWED}; got {text!r}"
-            problems.append(view.statement.problem_of_option(message, REBUILD))
+    for view in statements:
+        text = view.option(REBUILD) if view.kind == "view" else None
+        if isinstance(text, str) and not schedule.fits(text):
+            message = (
+                f"option {REBUILD!r} of {view.subject} must be {schedule.ALLOWED}; got {text!r}"
+            )
+            problems.append(view.problem_of_option(message, REBUILD))
     return problems
 
 

@@ -34,11 +34,13 @@ def definitions_are_read_once() -> Iterator[None]:
     read = definitions.read
     known: dict[object, tuple[Definitions, list[Problem]]] = {}
 
-    def remembered(statements: Iterable[Statement]) -> tuple[Definitions, list[Problem]]:
-        listed = list(statements)
-        key = tuple((each, each.tokens[0].start) for each in listed)
+    def remembered(
+        statements: Iterable[Statement], unread: Iterable[str] = ()
+    ) -> tuple[Definitions, list[Problem]]:
+        listed, others = list(statements), tuple(unread)
+        key = (others, *((each, each.tokens[0].start) for each in listed))
         if key not in known:
-            known[key] = read(listed)
+            known[key] = read(listed, others)
         found, problems = known[key]
         return found, list(problems)
 

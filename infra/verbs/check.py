@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shutil
 import sys
 
 from rich.console import Console
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from infra import dags, settings
 from infra.layout import laid_out
-from schemas import project
+from schemas import excerpt, project
 from schemas.compile import CompiledReference, CompiledStream, CompiledView, compile_reference, cost
 from schemas.compile.cost import ColumnCost, ViewCost, WideCost
 from schemas.errors import DefinitionError, Problem
@@ -59,7 +60,7 @@ def run(found: argparse.Namespace) -> int:
         return 2 if problems else 0
     if problems:
         for problem in sorted(problems):
-            print(problem, file=sys.stderr)
+            print(problem.shown(_width()), file=sys.stderr)
         print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", file=sys.stderr)
         return 2
     for kind, compiled in listed:
@@ -69,6 +70,12 @@ def run(found: argparse.Namespace) -> int:
     counts = {kind: sum(k == kind for k, _ in listed) for kind in ("stream", "table", "view")}
     print(", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in counts.items()) + ": all good")
     return 0
+
+
+def _width() -> int:
+    """Columns of the terminal that problems are shown on; of none, those of a page."""
+    terminal = sys.stderr.isatty()
+    return shutil.get_terminal_size().columns if terminal else excerpt.WIDTH
 
 
 def definitions(found: project.Project) -> list[tuple[str, Compiled]]:

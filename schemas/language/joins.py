@@ -6,13 +6,13 @@ all but the last column of the key, the newest by that column that is not after 
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping
 
 from sqlglot import exp
 
 from schemas import column_types
 from schemas.errors import Problem
+from schemas.language import names, near, place
 from schemas.language.binder import Binder
 from schemas.language.reference import Reference
 from schemas.language.scope import Scope
@@ -29,8 +29,10 @@ def scope(
     select: exp.Select,
     streams: Mapping[str, Stream],
     references: Mapping[str, Reference],
+    others: Mapping[str, str],
 ) -> tuple[Scope | None, list[Problem]]:
-    """What the view reads from, or the problems in it."""
+    """What the view reads from, or the problems in it. `others` says what a name stands for that is
+    neither; where that is nothing, its definition cannot be read and all was told there."""
     source = select.args.get("from_")
     table = source.this if source is not None else None
     if not isinstance(table, exp.Table) or not _plain(table):
@@ -39,23 +41,27 @@ def scope(
         return None, [statement.problem(message, source or select, "FROM" if source else "")]
     stream = streams.get(table.name.lower())
     if stream is None:
-        known = table.name.lower() in references
-        what = "a reference" if known else "which no CREATE STREAM declares"
-        hint = "" if known else _close(table.name, streams)
+        what = "a reference" if table.name.lower() in references else others.get(table.name.lower())
+        if what == "":
+            return None, []
+        hint = "" if what else near.hint_or_all(table.name, (s.name for s in streams.values()))
+        what = what or "which no CREATE STREAM declares"
         message = f"{statement.subject} must read FROM a stream; got {table.name!r}, {what}{hint}"
-        return None, [statement.problem(message, table)]
+        return None, [statement.problem(message, table.this)]
     joined: dict[str, Reference] = {}
     problems: list[Problem] = []
     found = Scope(stream, table.alias or table.name, joined, select)
+    whole = True
     for join in select.args.get("joins", []):
-        reference, wrong = _joined(statement, join, streams, references)
+        reference, wrong = _joined(statement, join, streams, references, others)
         problems += wrong
         if reference is None:
+            whole = False
             continue
         alias = join.this.alias or join.this.name
         joined[alias] = reference
         problems += _on_key(statement, join, alias, reference, found)
-    return (None, problems) if problems else (found, [])
+    return (None if problems or not whole else found), problems
 
 
 def typed(
@@ -98,25 +104,35 @@ def _joined(
     join: exp.Join,
     streams: Mapping[str, Stream],
     references: Mapping[str, Reference],
+    others: Mapping[str, str],
 ) -> tuple[Reference | None, list[Problem]]:
     table = join.this
     name = table.name if isinstance(table, exp.Table) else ""
     if name.lower() in streams:
-        message = f"{statement.subject} must read one stream; got a second, {name!r}"
-        return None, [statement.problem(message, join)]
+        message = (
+            f"{statement.subject} must read one stream; got a second, {name!r}. Declare a view "
+            "for each and join the views in the query"
+        )
+        return None, [statement.problem(message, table.this)]
     reference = references.get(name.lower())
     if reference is None or not _plain(table):
-        hint = _close(name, references) if reference is None else ""
+        what = others.get(name.lower())
+        if what == "":
+            return None, []
+        known = (each.name for each in references.values())
+        hint = near.hint_or_all(name, known) if reference is None else ""
+        hint = f", {what}" if what else hint
         got = repr(name) if isinstance(table, exp.Table) and _plain(table) else table.sql("duckdb")
         message = f"{statement.subject} must join a reference (CREATE TABLE); got {got}{hint}"
-        return None, [statement.problem(message, join)]
+        return None, [statement.problem(message, table)]
     side, kind, method = join.side.upper(), join.kind.upper(), join.method.upper()
-    known = (("LEFT", ""), ("LEFT", "OUTER"), ("", "INNER"), ("", ""))
-    if (side, kind) not in (known[:2] if method == ASOF else known) or method not in ("", ASOF):
+    left = (("LEFT", ""), ("LEFT", "OUTER"))
+    kinds = left if method == ASOF else (*left, ("", "INNER"), ("", ""))
+    if (side, kind) not in kinds or method not in ("", ASOF):
         words = " ".join(word for word in (method, side, kind) if word)
         allowed = "ASOF LEFT JOIN, which keeps every event" if method == ASOF else ALLOWED
         message = f"{statement.subject} must join by {allowed}; got {words} JOIN"
-        return None, [statement.problem(message, join)]
+        return None, [statement.problem(message, join, words.split()[0])]
     return reference, []
 
 
@@ -134,13 +150,27 @@ def _on_key(
     """Joined on anything but its whole key, a reference could repeat an event."""
     key = {name.lower() for name in reference.columns.key}
     asof = join.method.upper() == ASOF
-    last = reference.columns.key[-1].lower() if asof else ""
+    last = reference.columns.key[-1].lower() if asof and key else ""
+    condition = join.args.get("on")
+    columns = [exp.column(each) for each in join.args.get("using") or []]
+    columns += condition.find_all(exp.Column) if condition else []
+    unknown = [each for each in columns if found.owner(each.name, each.table) is None]
+    if unknown:
+        tables, called = found.names(), found.called()
+        return [
+            statement.problem(
+                f"{statement.subject}: {names.unknown(each, tables, called)}", each.this
+            )
+            for each in unknown
+        ]
+    if not key:
+        return []
     using = [column.name.lower() for column in join.args.get("using") or []]
     if using:
         right = set(using) == key and (not asof or using[-1] == last)
         named = set(using)
     else:
-        equated, since = _compared(join.args.get("on"), alias, found)
+        equated, since = _compared(condition, alias, found)
         right = (equated, since) == (key - {last}, {last} if asof else set())
         named = equated | since
     if not right:
@@ -152,23 +182,22 @@ def _on_key(
                 f"by USING in that order, or by equalities with AND and, for the last, "
                 f"{found.alias}.column >= {alias}.{reference.columns.key[-1]} (or >)"
             )
-        got = " and ".join(sorted(named)) or (
-            "another condition" if join.args.get("on") else "no condition"
-        )
+        got = " and ".join(sorted(named)) or ("another condition" if condition else "no condition")
         message = (
             f"{statement.subject} must join {reference.name!r} on its primary key, {wanted}, "
             f"{how}; got {got}"
         )
-        if not asof and _has_inequality(join.args.get("on")):
+        if not asof and _has_inequality(condition):
             message += ". ASOF LEFT JOIN takes the newest row that is not after an event"
-        return [statement.problem(message, join)]
+        at = condition if condition is not None and place.of(condition) is not None else None
+        return [statement.problem(message, at or (join.args.get("using") or [join.this])[0])]
     column = reference.columns.named(last)
     if column is not None and not (column.type in TIMES or column_types.number(column.type)):
         message = (
             f"{statement.subject} must join {reference.name!r} by ASOF on a key that ends with a "
             f"DATE, a TIMESTAMP or a number; got {column.name}, {column.type}"
         )
-        return [statement.problem(message, join)]
+        return [statement.problem(message, join.this)]
     return []
 
 
@@ -206,8 +235,3 @@ def _belongs(node: exp.Expr, alias: str, found: Scope) -> bool:
         if owner is not None and owner.lower() == alias.lower():
             return True
     return False
-
-
-def _close(name: str, known: Mapping[str, object]) -> str:
-    close = difflib.get_close_matches(name.lower(), known, 1)
-    return f"; did you mean {close[0]!r}?" if close else ""

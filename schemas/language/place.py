@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from sqlglot import exp
 
+from schemas.errors import Problem
+
 
 def shown(text: str, offset: int) -> tuple[int, int]:
     """Line and column of an offset; a tab is one column, like any other character."""
@@ -11,10 +13,29 @@ def shown(text: str, offset: int) -> tuple[int, int]:
     return text.count("\n", 0, offset) + 1, offset - text.rfind("\n", 0, offset)
 
 
+def problem(
+    file: str, text: str, offset: int, message: str, length: int = 1, about: str = ""
+) -> Problem:
+    """A problem with `length` characters of a file's text, from an offset on."""
+    line, column = shown(text, offset)
+    start = min(offset, len(text)) - (column - 1)
+    source = text[start:].split("\n", 1)[0]
+    return Problem(file, line, column, message, max(1, length), source, about)
+
+
 def of(node: exp.Expr) -> int | None:
     """The first offset that the parser kept below `node`: it keeps those of names, literals, stars
     and functions only."""
-    return min((part.meta["start"] for part in node.walk() if "start" in part.meta), default=None)
+    found = span(node)
+    return None if found is None else found[0]
+
+
+def span(node: exp.Expr) -> tuple[int, int] | None:
+    """From the first to behind the last character that the parser kept below `node`."""
+    kept = [part.meta for part in node.walk() if "start" in part.meta]
+    if not kept:
+        return None
+    return min(meta["start"] for meta in kept), max(meta["end"] for meta in kept) + 1
 
 
 def unclosed(text: str) -> tuple[int, str] | None:

@@ -40,13 +40,13 @@ def read(statement: Statement) -> tuple[Reference, list[Problem]]:
     problems += [statement.problem_at(message, offset) for offset, message in wrong]
     file = str(values.get("file", ""))
     path = PurePosixPath(file)
-    if not file:
+    if not file and not options.meant(statement.options, "file"):
         message = f"{subject}: WITH (file = '...') must name a CSV or Parquet file; got none"
         problems.append(statement.problem_of_option(message, "file"))
     elif path.is_absolute() or ".." in path.parts or "://" in file:
         message = f"{subject}: file must be a path inside the project folder; got {file!r}"
         problems.append(statement.problem_of_option(message, "file"))
-    elif path.suffix.lower() not in (CSV, PARQUET):
+    elif file and path.suffix.lower() not in (CSV, PARQUET):
         message = f"{subject}: file must be a {CSV} or {PARQUET} file; got {file!r}"
         problems.append(statement.problem_of_option(message, "file"))
     elif "null" in values and path.suffix.lower() == PARQUET:
@@ -54,7 +54,7 @@ def read(statement: Statement) -> tuple[Reference, list[Problem]]:
         problems.append(statement.problem_of_option(message, "null"))
     if not columns.key:
         message = f"{subject} must have a PRIMARY KEY, by which events are joined to it; got none"
-        problems.append(statement.problem(message))
+        problems.append(statement.problem_of_name(message))
     problems.extend(
         statement.problem(f"column {column.name!r} of {subject} must not be generated", column.node)
         for column in columns.columns

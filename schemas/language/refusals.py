@@ -2,26 +2,26 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from schemas.errors import Problem
+from schemas.language import names, near, syntax
 from schemas.language.binder import Binder
-from schemas.language.dialect import Verbatim
+from schemas.language.scope import RECORD_COLUMNS
 from schemas.language.statement import Statement
 from schemas.language.table import Columns
 from schemas.measures import ALL
 
 # argument of a SELECT -> what it is called, the word that it starts with, the way out
 CLAUSES = {
-    "having": ("HAVING", "HAVING", "filter in the query: SELECT ... FROM the view WHERE ..."),
-    "order": ("ORDER BY", "ORDER", "order in the query"),
-    "limit": ("LIMIT", "LIMIT", "limit in the query"),
-    "offset": ("OFFSET", "OFFSET", "limit in the query"),
-    "distinct": ("DISTINCT", "DISTINCT", "use GROUP BY"),
-    "qualify": ("QUALIFY", "QUALIFY", "filter in the query"),
+    "having": ("HAVING", "HAVING", "filter in the query: SELECT * FROM {name} WHERE ..."),
+    "order": ("ORDER BY", "ORDER", "order in the query: SELECT * FROM {name} ORDER BY ..."),
+    "limit": ("LIMIT", "LIMIT", "limit in the query: SELECT * FROM {name} LIMIT ..."),
+    "offset": ("OFFSET", "OFFSET", "limit in the query: SELECT * FROM {name} LIMIT ..."),
+    "distinct": ("DISTINCT", "DISTINCT", "use GROUP BY ALL, and count(*) for how many there are"),
+    "qualify": ("QUALIFY", "QUALIFY", "filter in the query: SELECT * FROM {name} QUALIFY ..."),
     "windows": ("WINDOW", "WINDOW", "use window functions in the query"),
     "with_": ("WITH", "WITH", "write its text in place"),
     "sample": ("SAMPLE", "SAMPLE", "a view counts every event"),
@@ -61,6 +61,28 @@ INSTEAD = {
     "mean": "avg(x)",
     "sumkahan": "sum of a DECIMAL",
 }
+# functions of other engines, and what to write for them
+ELSEWHERE = {
+    "nvl": "coalesce(x, y)",
+    "isnull": "x IS NULL, or coalesce(x, y)",
+    "iif": "if(condition, x, y)",
+    "iff": "if(condition, x, y)",
+    "decode": "CASE WHEN ... THEN ... END",
+    "to_char": "strftime(x, '%Y-%m-%d')",
+    "date_format": "strftime(x, '%Y-%m-%d')",
+    "to_date": "strptime(x, '%Y-%m-%d')::DATE",
+    "str_to_date": "strptime(x, '%Y-%m-%d')",
+    "dateadd": "x + INTERVAL 1 DAY",
+    "timestampdiff": "date_diff('second', x, y)",
+    "unix_timestamp": "epoch(x)",
+    "from_unixtime": "make_timestamp(x * 1000000)",
+    "charindex": "strpos(x, y)",
+    "regexp_like": "regexp_matches(x, y)",
+    "get_json_object": "x->>'$.part'",
+    "json_query": "x->'$.part'",
+    "getdate": "the time that the event was sent with",
+    "sysdate": "the time that the event was sent with",
+}
 # how much of a name must agree to be what was meant
 SIMILAR = 0.75
 # keywords that the engine takes for functions of the moment, though they look like columns
@@ -71,8 +93,10 @@ MOMENTS = frozenset(
 )
 
 
-def of_view(statement: Statement, select: exp.Select, binder: Binder) -> Iterator[Problem]:
-    """Everything in the query of a view that cannot keep the law."""
+def of_view(
+    statement: Statement, select: exp.Select, binder: Binder, columns: Sequence[str]
+) -> Iterator[Problem]:
+    """Everything in the query of a view that cannot keep the law; `columns` are its stream's."""
     yield from _clauses(statement, select)
     for kind, what, word, way_out in NODES:
         for node in select.find_all(kind):
@@ -81,51 +105,86 @@ def of_view(statement: Statement, select: exp.Select, binder: Binder) -> Iterato
             yield _refused(statement, what, way_out, node, mark)
     for node in select.find_all(exp.Star):
         if isinstance(node.parent, exp.Select | exp.Column):
-            yield _refused(statement, "*", "name the columns", node)
+            listed = f"name the columns: {near.listed(columns)}" if columns else "name the columns"
+            yield _refused(statement, "*", listed, node)
     for use in binder.functions(statement.body):
-        message = _function(use.name, binder)
+        message = _function(use.name, binder, statement.word_in_body(use.offset))
         if message:
             yield statement.problem_in_body(f"{statement.subject}: {message}", use.offset)
 
 
+def of_other_rows(select: exp.Select) -> bool:
+    """Whether a query holds rows of its own, so that its names are not all those of the view."""
+    kinds = (exp.Select, exp.Window, exp.Columns, exp.PositionalColumn)
+    clauses = ("with_", "laterals", "pivots", "windows")
+    within = any(node is not select for node in select.find_all(*kinds))
+    stars = any(
+        isinstance(each.parent, exp.Select | exp.Column) for each in select.find_all(exp.Star)
+    )
+    return within or stars or any(select.args.get(clause) for clause in clauses)
+
+
 def of_expression(
-    statement: Statement, node: exp.Expr | None, text: str, columns: Columns, binder: Binder
+    statement: Statement,
+    node: exp.Expr,
+    text: str,
+    start: int | None,
+    columns: Columns,
+    binder: Binder,
 ) -> Iterator[Problem]:
-    """Everything that a CHECK or a generated column, declared at `node`, may not hold."""
-    tree = parse_one(text, read=Verbatim)
-    if tree.find(exp.Select):
+    """Everything that a CHECK or a generated column may not hold; `text` is what it says, from the
+    offset `start` of the file on."""
+    nested = node if isinstance(node, exp.Select) else node.find(exp.Select)
+    if nested is not None:
         message = f"{statement.subject} must not hold a subquery; join a reference in a view"
-        yield statement.problem(message, node)
+        yield statement.problem(message, nested, "SELECT")
         return
     for kind, what, _, way_out in NODES:
-        if tree.find(kind):
-            yield statement.problem(f"{statement.subject} must not hold {what}; {way_out}", node)
+        for found in node.find_all(kind):
+            yield statement.problem(f"{statement.subject} must not hold {what}; {way_out}", found)
     for use in binder.functions(f"SELECT {text}"):
         wrong = _function(use.name, binder)
         if use.name in binder.aggregates:
             wrong = f"aggregate {use.name!r} must stand in a view"
         if wrong:
-            yield statement.problem(f"{statement.subject}: {wrong}", node)
-    for _, name in _moments(tree, lambda name, _table: columns.named(name) is not None):
-        yield statement.problem(f"{statement.subject}: {_moment(name)}", node)
+            message = f"{statement.subject}: {wrong}"
+            at = None if start is None else start + use.offset - len("SELECT ")
+            yield (
+                statement.problem(message, node)
+                if at is None
+                else statement.problem_at(message, at)
+            )
+    for moment, name in _moments(node, lambda name, _table: columns.named(name) is not None):
+        yield statement.problem(f"{statement.subject}: {_moment(name)}", moment, name.upper())
+    known = [column.name for column in columns.columns]
+    tables = {statement.name: [*known, *(name for name, _ in RECORD_COLUMNS)]}
+    for column in node.find_all(exp.Column):
+        if column.name.lower() in MOMENTS or column.find_ancestor(exp.Lambda):
+            continue
+        own = column.table.lower() in ("", statement.name.lower())
+        if not own or column.name.lower() not in map(str.lower, tables[statement.name]):
+            message = f"{statement.subject}: {names.unknown(column, tables)}"
+            yield statement.problem(message, column)
 
 
-def _function(name: str, binder: Binder) -> str | None:
-    """Why a function may not be called, or None."""
+def _function(name: str, binder: Binder, written: str = "") -> str | None:
+    """Why a function may not be called, or None. The parser may know it by another name than the
+    one that is written."""
+    shown = written if written.isidentifier() and name.isidentifier() else name
     if name in binder.aggregates:
         if name in ALL:
             return None
-        close = difflib.get_close_matches(name, ALL, 1, SIMILAR)
-        way_out = INSTEAD.get(name) or (close[0] if close else "")
+        way_out = INSTEAD.get(name) or near.miss(name, ALL, SIMILAR)
         hint = f"; use {way_out}" if way_out else ""
-        return f"aggregate must be one of {', '.join(sorted(ALL))}; got {name!r}{hint}"
+        return f"aggregate must be one of {', '.join(sorted(ALL))}; got {shown!r}{hint}"
     if name in binder.steady:
         return None
     if name in binder.known:
         return _moment(name)
-    close = difflib.get_close_matches(name, sorted(binder.steady | set(ALL)), 1, SIMILAR)
-    hint = f"; did you mean {close[0]!r}?" if close else ""
-    return f"function must be one of DuckDB's; got {name!r}{hint}"
+    instead = ELSEWHERE.get(name) or syntax.OPERATORS.get(name)
+    close = near.hint(name, sorted(binder.steady | set(ALL)), SIMILAR)
+    hint = f"; use {instead}" if instead else close
+    return f"function must be one of DuckDB's; got {shown!r}{hint}"
 
 
 def of_moments(
@@ -149,7 +208,7 @@ def _moments(tree: exp.Expr, known: Callable[[str, str], object]) -> Iterator[tu
 def _moment(name: str) -> str:
     return (
         f"function {name!r} must not be used: its result must depend on its arguments alone, "
-        "whenever and wherever it runs. Send its value with the event"
+        "whenever and wherever it runs. Send its value with the event, or compare in the query"
     )
 
 
@@ -164,5 +223,6 @@ def _clauses(statement: Statement, select: exp.Select) -> Iterator[Problem]:
 def _refused(
     statement: Statement, what: str, way_out: str, node: object, word: str = ""
 ) -> Problem:
+    way_out = way_out.replace("{name}", statement.name)
     message = f"{statement.subject} must not hold {what}; {way_out}"
     return statement.problem(message, node if isinstance(node, exp.Expr) else None, word)

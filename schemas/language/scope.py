@@ -76,6 +76,26 @@ class Scope:
             part.set("on", self.qualified(condition))
         return part
 
+    def names(self) -> dict[str, list[str]]:
+        """The columns of each table, by the name that the view has for it."""
+        return {name: list(columns.values()) for name, columns in self._tables()}
+
+    def untyped(self) -> dict[str, set[str]]:
+        """Columns, in lower case, whose type is none that a column may have, of each table."""
+        declared = {self.alias: self.stream.columns}
+        declared |= {name: each.columns for name, each in self.references.items()}
+        return {
+            name: {column.name.lower() for column in columns.columns if not column.type}
+            for name, columns in declared.items()
+        }
+
+    def called(self) -> dict[str, str]:
+        """The name that the view has for each table, by the declared one in lower case."""
+        declared = {name: each.name for name, each in self.references.items()}
+        return {
+            name.lower(): here for here, name in {self.alias: self.stream.name, **declared}.items()
+        }
+
     def _tables(self) -> list[tuple[str, dict[str, str]]]:
         own = [column.name for column in self.stream.columns.columns]
         own += [name for name, _ in RECORD_COLUMNS]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from schemas.errors import Problem
-from schemas.language import options, table
+from schemas.language import near, options, table
 from schemas.language.statement import Statement
 from schemas.language.table import Columns
 
@@ -57,13 +57,18 @@ def read(statement: Statement) -> tuple[Stream, list[Problem]]:
             problems.append(statement.problem_of_option(f"{subject}: {message}", option))
 
     topic = str(values.get("topic", ""))
-    if all(option.name != "topic" for option in statement.options):
+    if not options.meant(statement.options, "topic"):
         must(False, "", "WITH (topic = '...') must name the Kafka topic; got none")
     elif "topic" in values:
         allowed = "1 to 249 letters, digits, dots, underscores and dashes"
         must(bool(TOPIC.fullmatch(topic)), "topic", f"topic must be {allowed}; got {topic!r}")
     form = str(values.get("format", "json"))
-    must(form in FORMATS, "format", f"format must be one of {', '.join(FORMATS)}; got {form!r}")
+    close = near.hint(form, FORMATS)
+    must(
+        form in FORMATS,
+        "format",
+        f"format must be one of {', '.join(FORMATS)}; got {form!r}{close}",
+    )
     partitions = int(values.get("partitions", 2))
     allowed = f"partitions must be 1 to 1000; got {partitions}"
     must(1 <= partitions <= 1000, "partitions", allowed)
@@ -75,6 +80,8 @@ def read(statement: Statement) -> tuple[Stream, list[Problem]]:
     if event_time is not None:
         column = columns.named(str(event_time))
         found = column.type if column else "no such column"
+        if column is None:
+            found += near.hint(str(event_time), (each.name for each in columns.columns))
         message = f"event_time must name a TIMESTAMP column; got {event_time!r}, {found}"
         must(found == "TIMESTAMP", "event_time", message)
     generated = [column.generated is not None for column in columns.columns]

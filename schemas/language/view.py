@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import NoReturn
 
@@ -10,7 +11,7 @@ from sqlglot import exp
 
 from schemas import column_types
 from schemas.errors import Problem
-from schemas.language import joins, options, refusals
+from schemas.language import engine_words, joins, names, options, parser, pieces, place, refusals
 from schemas.language.binder import Binder, SqlError
 from schemas.language.parser import NESTED
 from schemas.language.reference import Reference
@@ -26,6 +27,8 @@ REBUILD = "rebuild"
 OPTIONS = {REBUILD: str}
 # what tells one accepted event of a stream from every other
 IDENTITY = ("_partition", "_offset")
+# marks what an alias stands for, where it is written out
+ALIAS = "alias"
 
 
 @dataclass(frozen=True)
@@ -89,18 +92,22 @@ def read(
     streams: Mapping[str, Stream],
     references: Mapping[str, Reference],
     binder: Binder,
+    others: Mapping[str, str] | None = None,
 ) -> tuple[View | None, list[Problem]]:
-    """The view, or every problem that was found in it. Definitions are named in lower case."""
+    """The view, or every problem that was found in it. Definitions are named in lower case,
+    `others` are those of `joins.scope`."""
+    reader = _Reader(statement, streams, references, binder, others or {})
     try:
-        return _Reader(statement, streams, references, binder).view(), []
+        return reader.view(), []
     except _Refused as refused:
-        return None, refused.problems
+        return None, list(dict.fromkeys([*reader.problems, *refused.problems]))
     except RecursionError:
         return None, [statement.problem(NESTED)]
 
 
 class _Reader:
-    """Reads one view; each step raises `_Refused` with the problems it found."""
+    """Reads one view. A step adds what it finds to `problems`, and raises `_Refused` where the
+    steps after it would only say the same again."""
 
     def __init__(
         self,
@@ -108,44 +115,65 @@ class _Reader:
         streams: Mapping[str, Stream],
         references: Mapping[str, Reference],
         binder: Binder,
+        others: Mapping[str, str],
     ) -> None:
         self.statement = statement
         self.streams = streams
         self.references = references
         self.binder = binder
+        self.others = others
+        self.problems: list[Problem] = []
         self.calls: dict[Call, Measure] = {}
         self.key_columns: dict[str, exp.Expr] = {}  # by the text of a key, what stands for it
 
     def view(self) -> View:
         select = self._select()
-        self._stop(refusals.of_view(self.statement, select, self.binder))
+        source = select.args.get("from_")
+        stream = self.streams.get(source.this.name.lower()) if source is not None else None
+        columns = [each.name for each in stream.columns.columns] if stream else []
+        self._collect(refusals.of_view(self.statement, select, self.binder, columns))
         _, wrong = options.read(self.statement.options, self.statement.subject, OPTIONS)
-        self._stop(self.statement.problem_at(message, offset) for offset, message in wrong)
-        scope, problems = joins.scope(self.statement, select, self.streams, self.references)
-        if scope is None:
-            raise _Refused(problems)
-        self._stop(refusals.of_moments(self.statement, select, scope.owner))
-        self._positions(select)
-        answered = self._described(self.statement.body)
-        self._stop(joins.typed(self.statement, select, scope, self.binder))
-        self._unique(select, answered)
+        self._collect(self.statement.problem_at(message, offset) for offset, message in wrong)
+        if (
+            self.problems
+            and source is not None
+            and not isinstance(source.this.this, exp.Identifier)
+        ):
+            raise _Refused([])
+        scope, problems = joins.scope(
+            self.statement, select, self.streams, self.references, self.others
+        )
+        self._collect(problems)
+        if scope is None or refusals.of_other_rows(select):
+            raise _Refused([])
+        self._collect(refusals.of_moments(self.statement, select, scope.owner))
         known = self._aliases(scope, select)
         items = [self._resolved(scope, part.unalias(), known) for part in select.expressions]
-        group = select.args.get("group")
-        detail = group is None and not any(self._has_call(item) for item in items)
         where = select.args.get("where")
         condition = self._resolved(scope, where.this, known) if where else None
+        for node in condition.find_all(exp.Func, exp.Filter) if condition else ():
+            if self._is_call(node) and not isinstance(node.parent, exp.Filter):
+                message = "WHERE must not hold an aggregate; filter what is counted in the query"
+                self._tell(message, node)
+        group = select.args.get("group")
+        detail = group is None and not any(self._has_call(item) for item in items)
+        grouped = self._grouped(scope, select, items, known)
+        if grouped is not None:
+            self._ungrouped(scope, select, items, grouped)
+        self._untyped(scope, select)
+        answered = self._answered(scope, items)
+        self._collect(joins.typed(self.statement, select, scope, self.binder))
+        self._unique(select, answered)
         if detail:
             grouped = [scope.qualified(exp.column(name)) for name in IDENTITY]
             grouped += [item for item in items if item.find(exp.Column)]
-        else:
-            grouped = self._grouped(scope, select, items, known)
         shown = {item.sql("duckdb"): name for item, (name, _) in zip(items, answered, strict=True)}
-        keys = self._keys(scope, grouped, group or select, shown, detail=detail)
+        keys = self._keys(scope, grouped or [], group or select, shown, detail=detail)
         outputs = [
             Output(name, type_name, self._rewritten(scope, item).sql("duckdb"))
             for item, (name, type_name) in zip(items, answered, strict=True)
         ]
+        self._finish()
         return View(
             name=self.statement.name,
             stream=scope.stream.name,
@@ -163,20 +191,50 @@ class _Reader:
             statement=self.statement,
         )
 
-    def _stop(self, problems: Iterable[Problem]) -> None:
+    def _collect(self, problems: Iterable[Problem]) -> None:
         try:
-            found = list(problems)
+            self.problems += problems
         except SqlError as error:
-            raise _Refused([self._of_engine(error)]) from error
-        if found:
-            raise _Refused(found)
+            raise _Refused([self._of_syntax(error)]) from error
+
+    def _of_syntax(self, error: SqlError) -> Problem:
+        """The engine could not parse the query, though sqlglot could."""
+        begin = self.statement.tokens[self.statement.query].start
+
+        def stops(changes: Sequence[tuple[int, int, str]]) -> int | None:
+            text = self.statement.body
+            for start, end, instead in changes:
+                text = text[: start - begin] + instead + text[end - begin :]
+            try:
+                self.binder.functions(text)
+            except SqlError as found:
+                return len(text) - (found.offset or 0)
+            return None
+
+        told = None
+        if error.offset is not None:
+            told = parser.syntax_problem(self.statement, begin + error.offset, stops)
+        return told or self._of_engine(error)
+
+    def _finish(self) -> None:
+        if self.problems:
+            raise _Refused([])
+
+    def _tell(self, message: str, node: exp.Expr | None) -> None:
+        text = f"{self.statement.subject}: {message}"
+        self.problems.append(self.statement.problem(text, node))
+
+    def _told(self, start: int, end: int) -> bool:
+        """Whether anything is known to be wrong in a piece of the file."""
+        first, last = (place.shown(self.statement.source, at) for at in (start, end))
+        return any(first <= (each.line, each.column) < last for each in self.problems)
 
     def _refuse(self, message: str, node: exp.Expr | None) -> NoReturn:
         text = f"{self.statement.subject}: {message}"
         raise _Refused([self.statement.problem(text, node)])
 
     def _of_engine(self, error: SqlError) -> Problem:
-        text = f"{self.statement.subject}: {error.message}"
+        text = f"{self.statement.subject}: {engine_words.plain(error.message)}"
         return self.statement.problem_in_body(text, error.offset)
 
     def _select(self) -> exp.Select:
@@ -192,13 +250,6 @@ class _Reader:
             raise _Refused([self.statement.problem(text + way_out, None, word)])
         return select
 
-    def _positions(self, select: exp.Select) -> None:
-        group, shown = select.args.get("group"), len(select.expressions)
-        for entry in group.expressions if group else []:
-            if _is_position(entry) and not 1 <= int(entry.name) <= shown:
-                message = f"GROUP BY position must be 1 to {shown}; got {entry.name}"
-                self._refuse(f"{message}. Name a column of the select list", entry)
-
     def _described(self, sql: str, node: exp.Expr | None = None) -> tuple[tuple[str, str], ...]:
         """Names and types of a query's columns. A problem is at `node` where there is one, since
         then the text is not the user's own."""
@@ -206,17 +257,61 @@ class _Reader:
             return self.binder.describe(sql)
         except SqlError as error:
             if node is not None:
-                self._refuse(error.message, node)
+                self._refuse(engine_words.plain(error.message), node)
             raise _Refused([self._of_engine(error)]) from error
+
+    def _answered(self, scope: Scope, items: list[exp.Expr]) -> tuple[tuple[str, str], ...]:
+        """Names and types of the view's columns. Where there are problems, all that the engine has
+        to say of the pieces without one is told too."""
+        if not self.problems:
+            with suppress(SqlError):
+                return self.binder.describe(self.statement.body)
+        whole = not self.problems
+        for piece in pieces.of(self.statement):
+            if not self._told(piece.start, piece.end):
+                self._piece(piece)
+        for item in items:
+            for node in item.walk(prune=self._is_call):
+                if self._is_call(node) and self._called(node) in ALL and self._sound(scope, node):
+                    self._call(scope, node)
+        if whole and not self.problems:
+            self._described(self.statement.body)
+        raise _Refused([])
+
+    def _piece(self, piece: pieces.Piece) -> None:
+        try:
+            self.binder.describe(piece.sql)
+        except SqlError as error:
+            # names and groups were looked at already, with the aliases of the whole
+            if engine_words.of_the_whole(error.message):
+                return
+            text = f"{self.statement.subject}: {engine_words.plain(error.message)}"
+            start, length = piece.place(self.statement, error)
+            self.problems.append(self.statement.problem_at(text, start, length))
+
+    def _sound(self, scope: Scope, node: exp.Expr) -> bool:
+        """Whether nothing is known to be wrong in a piece of the view."""
+        found = place.span(node)
+        first = self.statement.tokens[0].start
+        columns = node.find_all(exp.Column)
+        declared = all(scope.owner(each.name, each.table) is not None for each in columns)
+        return declared and not (found and self._told(first + found[0], first + found[1]))
+
+    def _untyped(self, scope: Scope, select: exp.Select) -> None:
+        """A column whose type is wrong was told where it is declared."""
+        for name, columns in scope.untyped().items():
+            for node in select.find_all(exp.Column):
+                if scope.owner(node.name, node.table) == name and node.name.lower() in columns:
+                    raise _Refused([])
 
     def _unique(self, select: exp.Select, answered: tuple[tuple[str, str], ...]) -> None:
         seen: set[str] = set()
         for part, (name, _) in zip(select.expressions, answered, strict=False):
             if name.lower() in seen:
-                self._refuse(f"column names must differ; got {name!r} twice. Use AS", part)
+                self._tell(f"column names must differ; got {name!r} twice. Use AS", part)
             if name.startswith("_"):
                 message = f"column name must not start with an underscore; got {name!r}. Use AS"
-                self._refuse(message, part)
+                self._tell(message, part)
             seen.add(name.lower())
 
     def _aliases(self, scope: Scope, select: exp.Select) -> dict[str, exp.Expr]:
@@ -234,14 +329,12 @@ class _Reader:
         item = part.copy().transform(lambda node: _expanded(node, scope, known))
         self._intervals(item)
         for column in item.find_all(exp.Column):
-            if scope.owner(column.name, column.table) is None:
-                self._refuse(
-                    f"column must be a declared one; got {column.sql('duckdb')}. Part of a JSON "
-                    "column is written column->>'$.part'",
-                    column,
-                )
+            moment = column.name.lower() in refusals.MOMENTS
+            aliased = moment or ALIAS in column.this.meta
+            if scope.owner(column.name, column.table) is None and not aliased:
+                self._tell(names.unknown(column, scope.names(), scope.called()), column)
         for dot in item.find_all(exp.Dot):
-            self._refuse(f"part must be named without a dot; got {dot.sql('duckdb')}", dot)
+            self._tell(f"part must be named without a dot; got {dot.sql('duckdb')}", dot)
         return scope.qualified(item)
 
     def _intervals(self, item: exp.Expr) -> None:
@@ -251,25 +344,14 @@ class _Reader:
             if width and not width[0].find(exp.Column):
                 text = width[0].sql("duckdb")
                 try:
+                    self.binder.evaluate(f"CAST({text} AS INTERVAL)")
+                except SqlError as error:
+                    self._tell(engine_words.plain(error.message), width[0])
+                    continue
+                try:
                     self.binder.evaluate(f"time_bucket({text}, TIMESTAMP '2000-01-01')")
                 except SqlError as error:
-                    self._refuse(f"time_bucket must have a width above 0; {error.message}", node)
-
-    def _grouped(
-        self,
-        scope: Scope,
-        select: exp.Select,
-        items: list[exp.Expr],
-        known: Mapping[str, exp.Expr],
-    ) -> list[exp.Expr]:
-        """What GROUP BY names."""
-        group = select.args.get("group")
-        if group is None:
-            return []
-        if group.args.get("all"):
-            return [item for item in items if item.find(exp.Column) and not self._has_call(item)]
-        names = [projection.alias.lower() for projection in select.expressions]
-        return [self._group_item(scope, entry, items, names, known) for entry in group.expressions]
+                    self._tell(f"time_bucket must have a width above 0; {error.message}", node)
 
     def _keys(
         self,
@@ -293,7 +375,8 @@ class _Reader:
                 stored = column_types.stored_nested(type_name)
             if stored is None:
                 what = "column of a view of single events" if detail else "group key"
-                self._refuse(f"{what} {_unstored(type_name)}", places[text])
+                self._tell(f"{what} {_unstored(type_name)}", places[text])
+                continue
             written = text if stored == type_name else f"CAST({text} AS {stored})"
             if not detail and type_name in ("DOUBLE", "FLOAT"):
                 # -0.0 and 0.0 are one group but print otherwise
@@ -306,19 +389,75 @@ class _Reader:
             self.key_columns[text] = column
         return keys
 
+    def _grouped(
+        self,
+        scope: Scope,
+        select: exp.Select,
+        items: list[exp.Expr],
+        known: Mapping[str, exp.Expr],
+    ) -> list[exp.Expr] | None:
+        """What GROUP BY names, written out, or None where something is wrong with it."""
+        group = select.args.get("group")
+        if group is None:
+            return []
+        if group.find(exp.Cube, exp.Rollup, exp.GroupingSets):
+            return None
+        if group.args.get("all"):
+            return [item for item in items if item.find(exp.Column) and not self._has_call(item)]
+        named = [projection.alias.lower() for projection in select.expressions]
+        before = len(self.problems)
+        found = [self._group_item(scope, each, items, named, known) for each in group.expressions]
+        for entry, item in zip(group.expressions, found, strict=True):
+            if self._has_call(item):
+                message = "GROUP BY must not name an aggregate; leave it out"
+                self._tell(f"{message}; got {self.statement.written(entry)}", entry)
+        return found if len(self.problems) == before else None
+
+    def _ungrouped(
+        self,
+        scope: Scope,
+        select: exp.Select,
+        items: list[exp.Expr],
+        grouped: list[exp.Expr],
+    ) -> None:
+        """Columns of a counting view that are neither grouped nor aggregated."""
+        texts = {item.sql("duckdb") for item in grouped}
+        if not select.args.get("group") and not any(self._has_call(item) for item in items):
+            return
+
+        def look(node: exp.Expr) -> None:
+            # a misspelt function may be a misspelt aggregate
+            misspelt = isinstance(node, exp.Func) and not self._sound(scope, node)
+            within = isinstance(node, exp.WithinGroup)
+            if self._is_call(node) or within or misspelt or node.sql("duckdb") in texts:
+                return
+            owned = isinstance(node, exp.Column) and scope.owner(node.name, node.table)
+            if owned and ALIAS not in node.this.meta:
+                message = f"column {node.name!r} must be grouped or aggregated; add it to GROUP BY"
+                self._tell(message, node)
+            for child in node.iter_expressions():
+                look(child)
+
+        for item in items:
+            look(item)
+
     def _group_item(
         self,
         scope: Scope,
         entry: exp.Expr,
         items: list[exp.Expr],
-        names: list[str],
+        named: list[str],
         known: Mapping[str, exp.Expr],
     ) -> exp.Expr:
         if _is_position(entry):
-            return items[int(entry.name) - 1]
+            if 1 <= int(entry.name) <= len(items):
+                return items[int(entry.name) - 1]
+            message = f"GROUP BY position must be 1 to {len(items)}; got {entry.name}"
+            self._tell(f"{message}. Name a column of the select list", entry)
+            return entry
         plain = isinstance(entry, exp.Column) and not entry.table
-        if plain and not scope.owner(entry.name) and entry.name.lower() in names:
-            return items[names.index(entry.name.lower())]
+        if plain and not scope.owner(entry.name) and entry.name.lower() in named:
+            return items[named.index(entry.name.lower())]
         return self._resolved(scope, entry, known)
 
     def _rewritten(self, scope: Scope, item: exp.Expr) -> exp.Expr:
@@ -331,9 +470,6 @@ class _Reader:
                 return key.copy()
             if self._is_call(node):
                 return exp.column(f"_call_{self._call(scope, node)}")
-            if isinstance(node, exp.Column) and scope.owner(node.name, node.table):
-                message = f"column {node.name!r} must be grouped or aggregated; add it to GROUP BY"
-                self._refuse(message, node)
             return node
 
         return item.copy().transform(replace)
@@ -349,13 +485,27 @@ class _Reader:
         return any(self._is_call(node) for node in item.walk())
 
     def _call(self, scope: Scope, node: exp.Expr) -> int:
-        """The number of this aggregate among the view's calls; equal ones are one."""
+        """The number of this aggregate among the view's calls, equal ones being one; what is wrong
+        with it is told, and the number is then none."""
+        try:
+            return self._number(scope, node)
+        except _Refused as refused:
+            self.problems += refused.problems
+            return -1
+
+    def _called(self, node: exp.Expr) -> str:
+        return _function(node.this if isinstance(node, exp.Filter) else node)
+
+    def _number(self, scope: Scope, node: exp.Expr) -> int:
         where = node.expression.this.sql("duckdb") if isinstance(node, exp.Filter) else None
         function = node.this if isinstance(node, exp.Filter) else node
         name = _function(function)
         aggregate = ALL[name]
         if function.find(exp.Order) or function.find(exp.WithinGroup):
             self._refuse(f"aggregate {name!r} must not have an order of its own", node)
+        for inner in function.walk():
+            if inner is not function and self._is_call(inner):
+                self._refuse(f"aggregates cannot be nested; got another in {name!r}", inner)
         arguments = _arguments(function)
         distinct = bool(arguments) and isinstance(arguments[0], exp.Distinct)
         arguments = arguments[0].expressions if distinct else arguments
@@ -376,7 +526,12 @@ class _Reader:
 def _expanded(node: exp.Expr, scope: Scope, known: Mapping[str, exp.Expr]) -> exp.Expr:
     plain = isinstance(node, exp.Column) and not node.table
     if plain and not scope.owner(node.name) and node.name.lower() in known:
-        return exp.paren(known[node.name.lower()].copy())
+        written = exp.paren(known[node.name.lower()].copy())
+        # what is wrong with it was told where it stands; what is wrong here is told here
+        for part in written.walk():
+            if "start" in part.meta:
+                part.meta.update({**node.this.meta, ALIAS: True})
+        return written
     return node
 
 

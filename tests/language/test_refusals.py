@@ -58,16 +58,16 @@ TEXTS = [
     ("SELECT 'it''s', 'b' -- don't\n, §'open", "got a string that never ends"),
     ('CREATE VIEW v AS SELECT §"k, count(*) FROM sales', "got a name that never ends"),
     ("CREATE VIEW v AS §/* SELECT\n'x' ;", "got a comment that never ends"),
-    ("CREATE VIEW v AS SELECT k, count( FROM §sales;", "statement must be SQL: expecting )"),
-    ("CREATE VIEW v AS SELECT k,§, count(*) FROM sales GROUP BY k", 'syntax error at or near ","'),
+    ("CREATE VIEW v AS SELECT k, count§( FROM sales;", "every ( must be closed by a )"),
+    ("CREATE VIEW v AS SELECT k,§, count(*) FROM sales GROUP BY k", "got another. Leave it out"),
     ("CREATE VIEW v AS §SELECT FROM sales", "SELECT clause without selection list"),
     ("§COPY sales TO 'out.csv'", f"{ALLOWED}; got COPY sales. Nothing else is run"),
     ("§ATTACH 'x.db'", ALLOWED),
     ("§INSTALL httpfs", ALLOWED),
     ("§SET threads = 1", ALLOWED),
-    ("§CREATE MACRO m(a) AS a", f"{ALLOWED}; got CREATE MACRO"),
-    ("§CREATE OR REPLACE VIEW v AS SELECT count(*) FROM sales", f"{ALLOWED}; got CREATE OR"),
-    ("§CREATE TEMP VIEW v AS SELECT count(*) FROM sales", f"{ALLOWED}; got CREATE TEMP"),
+    ("CREATE §MACRO m(a) AS a", f"{ALLOWED}; got CREATE MACRO"),
+    ("CREATE §OR REPLACE VIEW v AS SELECT count(*) FROM sales", "got OR REPLACE. Leave it out"),
+    ("CREATE §TEMP VIEW v AS SELECT count(*) FROM sales", "got TEMP. Leave it out"),
     ("§CREATE", f"{ALLOWED}; got CREATE"),
     ("§CREATE VIEW", "CREATE VIEW must be followed by a name; got nothing"),
     ("CREATE VIEW §IF NOT EXISTS v AS SELECT count(*) FROM sales", "got IF NOT EXISTS"),
@@ -99,38 +99,38 @@ NAMED = [
 
 # D5, D11: streams
 STREAMS = [
-    ("CREATE STREAM s (§a VARCHER) WITH (topic = 's')", "got VARCHER; did you mean VARCHAR?"),
-    ("CREATE STREAM s (§a FLOAT) WITH (topic = 's')", "Use DOUBLE"),
-    ("CREATE STREAM s (§a VARCHAR[]) WITH (topic = 's')", "Use JSON and generated columns"),
-    ("CREATE STREAM s (§a TIMESTAMPTZ) WITH (topic = 's')", "Use TIMESTAMP, which takes any zone"),
-    ("CREATE STREAM s (§a DECIMAL(50,2)) WITH (topic = 's')", "DECIMAL must have 1 to 38 digits"),
+    ("CREATE STREAM s (a §VARCHER) WITH (topic = 's')", "got 'VARCHER'; did you mean 'VARCHAR'?"),
+    ("CREATE STREAM s (a §FLOAT) WITH (topic = 's')", "Use DOUBLE"),
+    ("CREATE STREAM s (a §VARCHAR[]) WITH (topic = 's')", "Use JSON and generated columns"),
+    ("CREATE STREAM s (a §TIMESTAMPTZ) WITH (topic = 's')", "Use TIMESTAMP, which takes any zone"),
+    ("CREATE STREAM s (a §DECIMAL(50,2)) WITH (topic = 's')", "DECIMAL must have 1 to 38 digits"),
     ("CREATE STREAM s (§a) WITH (topic = 's')", "column 'a' must have a type; got none"),
-    ("§CREATE STREAM s () WITH (topic = 's')", "must declare at least one column"),
-    ("CREATE STREAM s (§a VARCHAR UNIQUE) WITH (topic = 's')", "got UNIQUE"),
-    ("CREATE STREAM s (§a VARCHAR DEFAULT 'x') WITH (topic = 's')", "got DEFAULT 'x'"),
+    ("CREATE STREAM §s () WITH (topic = 's')", "must declare at least one column"),
+    ("CREATE STREAM s (a VARCHAR §UNIQUE) WITH (topic = 's')", "got UNIQUE"),
+    ("CREATE STREAM s (a VARCHAR §DEFAULT 'x') WITH (topic = 's')", "got DEFAULT 'x'"),
     ("CREATE STREAM s (a VARCHAR, PRIMARY KEY (§z)) WITH (topic = 's')", "name a column; got 'z'"),
-    ("CREATE STREAM s (a VARCHAR, PRIMARY KEY (§a, a)) WITH (topic = 's')", "got it twice"),
+    ("CREATE STREAM s (a VARCHAR, PRIMARY KEY (a, §a)) WITH (topic = 's')", "got it twice"),
     ("CREATE STREAM s (§a DOUBLE PRIMARY KEY) WITH (topic = 's')", "Generate a VARCHAR column"),
     (
         "CREATE STREAM s (a VARCHAR PRIMARY KEY, §b VARCHAR PRIMARY KEY) WITH (topic = 's')",
         "must have one primary key; got another. Write PRIMARY KEY (a, b)",
     ),
-    ("§CREATE STREAM s (a VARCHAR)", "WITH (topic = '...') must name the Kafka topic; got none"),
+    ("CREATE STREAM §s (a VARCHAR)", "WITH (topic = '...') must name the Kafka topic; got none"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §topik = 's')", "did you mean 'topic'?"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §topic = 't')", "must stand once"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's')§x", "got 'x'"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's',§)", OPTIONS),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = §s)", f"{OPTIONS}; got 's'"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', partitions = §-1)", f"{OPTIONS}; got '-'"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §partitions = 0)", "1 to 1000; got 0"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', partitions = §0)", "1 to 1000; got 0"),
     ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §partitions = '2')", "a whole number"),
-    ("CREATE STREAM s (a VARCHAR) WITH (§topic = 'a b')", "got 'a b'"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §format = 'xml')", "one of json, csv"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §dedup_within = 'soon')", "got 'soon'"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §dedup_within = '0 days')", "1 second to"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §dedup_within = '999999 weeks')", "3653"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §event_time = 'a')", "got 'a', VARCHAR"),
-    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', §event_time = 'b')", "no such column"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = §'a b')", "got 'a b'"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', format = §'xml')", "one of json, csv"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', dedup_within = §'soon')", "got 'soon'"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', dedup_within = §'0 days')", "1 second to"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', dedup_within = §'999999 weeks')", "3653"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', event_time = §'a')", "got 'a', VARCHAR"),
+    ("CREATE STREAM s (a VARCHAR) WITH (topic = 's', event_time = §'b')", "no such column"),
 ]
 
 # D7, D12: CHECK and generated columns
@@ -142,24 +142,27 @@ EXPRESSIONS = [
     ),
     ("§a INTEGER GENERATED ALWAYS AS (a + 1), z INTEGER", "'a' must not read itself"),
     (
-        "§a TIMESTAMP GENERATED ALWAYS AS (now()), z INTEGER",
+        "a TIMESTAMP GENERATED ALWAYS AS (§now()), z INTEGER",
         f"'now' must not be used: {NOT_STEADY}",
     ),
-    ("§a DOUBLE GENERATED ALWAYS AS (random()), z INTEGER", NOT_STEADY),
-    ("§a DATE GENERATED ALWAYS AS (current_date), z INTEGER", "function 'current_date'"),
-    ("§a INTERVAL GENERATED ALWAYS AS (z), z INTEGER", "type must be one of"),
-    ("§a BIGINT GENERATED ALWAYS AS (age(z)), z TIMESTAMP", "function 'age' must not be used"),
-    ("§a INTEGER GENERATED ALWAYS AS (nope(z)), z INTEGER", "must be one of DuckDB's; got 'nope'"),
-    ("§a INTEGER GENERATED ALWAYS AS (uper(z)), z VARCHAR", "did you mean 'upper'?"),
-    ("§a INTEGER GENERATED ALWAYS AS (zz), z INTEGER", 'Referenced column "zz" not found'),
-    ("§a INTEGER GENERATED ALWAYS AS (read_text(z)), z VARCHAR", NOT_STEADY),
-    ("§a INTEGER GENERATED ALWAYS AS (max(z)), z INTEGER", "aggregate 'max' must stand in a view"),
-    ("a INTEGER CHECK (§a = (SELECT 1))", "must not hold a subquery; join a reference in a view"),
+    ("a DOUBLE GENERATED ALWAYS AS (§random()), z INTEGER", NOT_STEADY),
+    ("a DATE GENERATED ALWAYS AS (§current_date), z INTEGER", "function 'current_date'"),
+    ("a §INTERVAL GENERATED ALWAYS AS (z), z INTEGER", "type must be one of"),
+    ("a BIGINT GENERATED ALWAYS AS (§age(z)), z TIMESTAMP", "function 'age' must not be used"),
+    ("a INTEGER GENERATED ALWAYS AS (§nope(z)), z INTEGER", "must be one of DuckDB's; got 'nope'"),
+    ("a INTEGER GENERATED ALWAYS AS (§uper(z)), z VARCHAR", "did you mean 'upper'?"),
+    (
+        "a INTEGER GENERATED ALWAYS AS (§zz), z INTEGER",
+        "declared one of s; got zz; did you mean 'z'?",
+    ),
+    ("a INTEGER GENERATED ALWAYS AS (§read_text(z)), z VARCHAR", NOT_STEADY),
+    ("a INTEGER GENERATED ALWAYS AS (§max(z)), z INTEGER", "aggregate 'max' must stand in a view"),
+    ("a INTEGER CHECK (a = (§SELECT 1))", "must not hold a subquery; join a reference in a view"),
     ("a INTEGER CHECK (§sum(a) > 1)", "aggregate 'sum' must stand in a view"),
     ("a INTEGER CHECK (§a + 1)", "CHECK must be a condition; got INTEGER"),
-    ("a INTEGER CHECK (§zz > 1)", 'Referenced column "zz" not found'),
-    ("a INTEGER, CHECK (§a > row_number() OVER ())", "must not hold a window function"),
-    ("a VARCHAR CHECK (§a IN (SELECT content FROM read_text('/etc/hostname')))", "a subquery"),
+    ("a INTEGER CHECK (§zz > 1)", "declared one of s; got zz. There is a"),
+    ("a INTEGER, CHECK (a > §row_number() OVER ())", "must not hold a window function"),
+    ("a VARCHAR CHECK (a IN (§SELECT content FROM read_text('/etc/hostname')))", "a subquery"),
 ]
 
 # D6 to D10: views, each behind CREATE VIEW v AS
@@ -214,12 +217,12 @@ VIEWS = [
     ("SELECT min(§j) FROM sales", "got JSON. CAST it to one of them"),
     ("SELECT §approx_count_distinct(j) FROM sales", "CAST it to VARCHAR"),
     ("SELECT sum(§count(*)) FROM sales", "cannot be nested"),
-    ("SELECT count(*) FROM sales WHERE §count(*) > 1", "WHERE clause cannot contain aggregates"),
-    ("SELECT k, §n, count(*) FROM sales GROUP BY k", "Either add it to the GROUP BY list"),
-    ("SELECT k, count(*) FROM sales GROUP BY §count(*)", "cannot contain aggregates"),
+    ("SELECT count(*) FROM sales WHERE §count(*) > 1", "WHERE must not hold an aggregate"),
+    ("SELECT k, §n, count(*) FROM sales GROUP BY k", "'n' must be grouped or aggregated"),
+    ("SELECT k, count(*) FROM sales GROUP BY §count(*)", "GROUP BY must not name an aggregate"),
     ("SELECT k, count(*) FROM sales GROUP BY §3", "GROUP BY position must be 1 to 2; got 3. Name"),
     ("SELECT k, count(*) FROM sales GROUP BY k, §0", "GROUP BY position must be 1 to 2; got 0"),
-    ("SELECT k, §count(*) FROM sales GROUP BY 2", "cannot contain aggregates"),
+    ("SELECT k, count(*) FROM sales GROUP BY §2", "GROUP BY must not name an aggregate"),
     ("SELECT [§k] AS l, count(*) FROM sales GROUP BY ALL", "got VARCHAR[]. CAST it to VARCHAR or"),
     ("SELECT §ts::TIMESTAMP_NS AS t, count(*) FROM sales GROUP BY ALL", "got TIMESTAMP_NS. CAST"),
     ("SELECT §ts::TIMETZ AS t, count(*) FROM sales GROUP BY ALL", "got TIME WITH TIME ZONE. CAST"),
@@ -229,55 +232,61 @@ VIEWS = [
     ("SELECT count(*), §count(*) FROM sales", "must differ; got 'count_star()' twice. Use AS"),
     ("SELECT §k AS _k, count(*) FROM sales GROUP BY k", "must not start with an underscore"),
     ("SELECT §rowid AS r, count(*) FROM sales GROUP BY ALL", "column must be a declared one"),
-    ("SELECT count(§sales) FROM sales", "column must be a declared one; got sales"),
-    ("SELECT §j.a AS a, count(*) FROM sales GROUP BY ALL", "is written column->>'$.part'"),
+    (
+        "SELECT count(§sales) FROM sales",
+        "got sales, which is a table. For the number of its rows write count(*)",
+    ),
+    ("SELECT §j.a AS a, count(*) FROM sales GROUP BY ALL", "is written j->>'$.a'"),
     ("SELECT k, §main.count(*) FROM sales GROUP BY k", "without a dot; got main.count(*)"),
-    ("SELECT kk, count(*) FROM sales GROUP BY §kk", 'Candidate bindings: "k"'),
+    ("SELECT count(*) FROM sales GROUP BY §kk", "declared one of sales; got kk; did you mean 'k'"),
     ("SELECT §uppr(k) AS u, count(*) FROM sales GROUP BY ALL", "did you mean 'upper'?"),
-    ("SELECT k::§VARCHER AS u, count(*) FROM sales GROUP BY ALL", "Did you mean"),
+    (
+        "SELECT k::§VARCHER AS u, count(*) FROM sales GROUP BY ALL",
+        "got 'VARCHER'; did you mean 'VARCHAR'?",
+    ),
     ("SELECT §time_bucket(INTERVAL '0 hours', ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
     ("SELECT §time_bucket(to_hours(-1), ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
-    ("SELECT count(*) FROM sales RIGHT JOIN §shops USING (k)", "got RIGHT JOIN"),
+    ("SELECT count(*) FROM sales §RIGHT JOIN shops USING (k)", "got RIGHT JOIN"),
     (
-        "SELECT count(*) FROM sales FULL JOIN §shops USING (k)",
+        "SELECT count(*) FROM sales §FULL JOIN shops USING (k)",
         "INNER JOIN or ASOF LEFT JOIN; got FULL",
     ),
-    ("SELECT count(*) FROM sales CROSS JOIN §shops", "got CROSS JOIN"),
-    ("SELECT count(*) FROM sales NATURAL JOIN §shops", "got NATURAL JOIN"),
-    ("SELECT count(*) FROM sales SEMI JOIN §shops USING (k)", "got SEMI JOIN"),
+    ("SELECT count(*) FROM sales §CROSS JOIN shops", "got CROSS JOIN"),
+    ("SELECT count(*) FROM sales §NATURAL JOIN shops", "got NATURAL JOIN"),
+    ("SELECT count(*) FROM sales §SEMI JOIN shops USING (k)", "got SEMI JOIN"),
     ("SELECT count(*) FROM sales, §shops", f"{WAY['key']}; got no condition"),
-    ("SELECT count(*) FROM sales LEFT JOIN §shops ON sales.k = name", f"{WAY['key']}; got name"),
+    ("SELECT count(*) FROM sales LEFT JOIN shops ON §sales.k = name", f"{WAY['key']}; got name"),
     ("SELECT count(*) FROM sales LEFT JOIN §shops ON true", f"{WAY['key']}; got another condition"),
-    ("SELECT count(*) FROM sales s LEFT JOIN §shops t ON s.k = t.k OR n > 3", WAY["key"]),
-    ("SELECT count(*) FROM sales s LEFT JOIN §shops t ON s.k = t.k AND n > 3", WAY["key"]),
-    ("SELECT count(*) FROM sales LEFT JOIN §areas ON sales.k = a", "key, a and b, by"),
+    ("SELECT count(*) FROM sales s LEFT JOIN shops t ON §s.k = t.k OR n > 3", WAY["key"]),
+    ("SELECT count(*) FROM sales s LEFT JOIN shops t ON §s.k = t.k AND n > 3", WAY["key"]),
+    ("SELECT count(*) FROM sales LEFT JOIN areas ON §sales.k = a", "key, a and b, by"),
     (
-        "SELECT count(*) FROM sales LEFT JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "SELECT count(*) FROM sales LEFT JOIN rates r ON §sales.k = r.k AND ts >= since",
         "got k and since. ASOF LEFT JOIN takes the newest row that is not after an event",
     ),
     (
-        "SELECT count(*) FROM sales ASOF JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "SELECT count(*) FROM sales §ASOF JOIN rates r ON sales.k = r.k AND ts >= since",
         "must join by ASOF LEFT JOIN, which keeps every event; got ASOF JOIN",
     ),
     (
-        "SELECT count(*) FROM sales ASOF RIGHT JOIN §rates r ON sales.k = r.k AND ts >= since",
+        "SELECT count(*) FROM sales §ASOF RIGHT JOIN rates r ON sales.k = r.k AND ts >= since",
         "got ASOF RIGHT JOIN",
     ),
     (
-        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts <= since",
+        "SELECT count(*) FROM sales ASOF LEFT JOIN rates ON §sales.k = rates.k AND ts <= since",
         f"{WAY['asof']}another condition",
     ),
-    ("SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON ts >= since", f"{WAY['asof']}since"),
+    ("SELECT count(*) FROM sales ASOF LEFT JOIN rates ON §ts >= since", f"{WAY['asof']}since"),
     (
-        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts = since",
+        "SELECT count(*) FROM sales ASOF LEFT JOIN rates ON §sales.k = rates.k AND ts = since",
         f"{WAY['asof']}k and since",
     ),
     (
-        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k >= rates.k AND ts = since",
+        "SELECT count(*) FROM sales ASOF LEFT JOIN rates ON §sales.k >= rates.k AND ts = since",
         f"{WAY['asof']}k and since",
     ),
     (
-        "SELECT count(*) FROM sales ASOF LEFT JOIN §rates ON sales.k = rates.k AND ts >= since "
+        "SELECT count(*) FROM sales ASOF LEFT JOIN rates ON §sales.k = rates.k AND ts >= since "
         "AND n > 3",
         f"{WAY['asof']}another condition",
     ),
@@ -298,25 +307,25 @@ VIEWS = [
 
 # D13: references; the second entry is the file's content
 REFERENCES = [
-    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.csv')", None, "got no such file"),
+    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'t.csv')", None, "got no such file"),
     (
-        "§CREATE TABLE t (a VARCHAR PRIMARY KEY)",
+        "CREATE TABLE §t (a VARCHAR PRIMARY KEY)",
         b"a\n",
         "must name a CSV or Parquet file; got none",
     ),
     (
-        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = '../t.csv')",
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'../t.csv')",
         None,
         "inside the project",
     ),
-    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = '/etc/t.csv')", None, "inside"),
-    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 'http://h/t.csv')", None, "inside"),
+    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'/etc/t.csv')", None, "inside"),
+    ("CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'http://h/t.csv')", None, "inside"),
     (
-        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.txt')",
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'t.txt')",
         None,
         "a .csv or .parquet file",
     ),
-    ("§CREATE TABLE t (a VARCHAR) WITH (file = 't.csv')", b"a\n", "must have a PRIMARY KEY"),
+    ("CREATE TABLE §t (a VARCHAR) WITH (file = 't.csv')", b"a\n", "must have a PRIMARY KEY"),
     (
         "CREATE TABLE t (a VARCHAR PRIMARY KEY, §b VARCHAR GENERATED ALWAYS AS (a)) "
         "WITH (file = 't.csv')",
@@ -324,56 +333,56 @@ REFERENCES = [
         "must not be generated",
     ),
     (
-        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'t.csv')",
         b"b\n1\n",
         "got none named a",
     ),
     (
-        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = §'t.csv')",
         b"a\n1\nx\n",
         "line 3, column",
     ),
-    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1\n1\n", "a key once"),
+    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = §'t.csv')", b"a\n1\n1\n", "a key once"),
     # one value, written in two ways, would join an event twice
     (
-        "CREATE TABLE t (a TIMESTAMP PRIMARY KEY, b VARCHAR) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a TIMESTAMP PRIMARY KEY, b VARCHAR) WITH (file = §'t.csv')",
         b"a,b\n2013-01-01T00:00:00Z,a\n2013-01-01 00:00:00,b\n",
         "lines 2 and 3, column 'a' must be a key once; got '2013-01-01 00:00:00'",
     ),
     (
-        "CREATE TABLE t (a VARCHAR, b DECIMAL(12,2), PRIMARY KEY (a, b)) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a VARCHAR, b DECIMAL(12,2), PRIMARY KEY (a, b)) WITH (file = §'t.csv')",
         b"a,b\nx,1\ny,1\nx,1.00\n",
         "lines 2 and 4, column 'a, b' must be a key once; got 'x, 1.00'",
     ),
     (
-        "CREATE TABLE t (a INTEGER, b INTEGER PRIMARY KEY) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a INTEGER, b INTEGER PRIMARY KEY) WITH (file = §'t.csv')",
         b"a,b\n1,1\n1,\n",
         "line 3, column 'b' must be NOT NULL",
     ),
     # a text in quotes may go over lines, and an empty line is no row
     (
-        "CREATE TABLE t (a VARCHAR PRIMARY KEY, b INTEGER) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY, b INTEGER) WITH (file = §'t.csv')",
         b'\xef\xbb\xbfa,b\r\n"x\r\n\r\ny",1\r\nz,2\r\n\r\nz,3\r\n',
         "lines 5 and 7, column 'a' must be a key once; got 'z'",
     ),
     (
-        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a VARCHAR PRIMARY KEY) WITH (file = §'t.csv')",
         b"a\n" + b"z\n" * 8,
         "lines 2, 3, 4, 5 and 6 and 3 more, column 'a' must be a key once",
     ),
     (
-        "CREATE TABLE t (a INTEGER PRIMARY KEY, c VARCHAR, b DATE) WITH (§file = 't.csv')",
+        "CREATE TABLE t (a INTEGER PRIMARY KEY, c VARCHAR, b DATE) WITH (file = §'t.csv')",
         b"a,x\n",
         "got none named c, b among a, x",
     ),
-    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.parquet')", b"PAR1", "be Parquet"),
+    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = §'t.parquet')", b"PAR1", "be Parquet"),
     (
-        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = 't.parquet', §null = 'NA')",
+        "CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = 't.parquet', null = §'NA')",
         b"",
         "null must be left out, as Parquet has NULLs of its own",
     ),
-    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"a\n1,2\n", "must be CSV"),
-    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (§file = 't.csv')", b"\xff\xfe", "must be CSV"),
+    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = §'t.csv')", b"a\n1,2\n", "must be CSV"),
+    ("CREATE TABLE t (a INTEGER PRIMARY KEY) WITH (file = §'t.csv')", b"\xff\xfe", "must be CSV"),
 ]
 
 
@@ -458,9 +467,15 @@ def test_places_hold_wherever_a_query_stands(before: str, query: str) -> None:
 @pytest.mark.parametrize(
     ("query", "message"),
     [
-        ("SELECT 'äöü€😀' AS a,\t§kk, count(*) FROM sales GROUP BY a", 'column "kk" not found'),
+        (
+            "SELECT 'äöü€😀' AS a,\t§kk, count(*) FROM sales GROUP BY a",
+            "declared one of sales; got kk",
+        ),
         ("SELECT 'äöü€😀\n€' AS a, §nope(k) AS b, count(*) FROM sales GROUP BY ALL", "'nope'"),
-        (f"SELECT {'k || ' * 90}§kk AS a, count(*) FROM sales GROUP BY a", 'column "kk" not found'),
+        (
+            f"SELECT {'k || ' * 90}§kk AS a, count(*) FROM sales GROUP BY a",
+            "declared one of sales; got kk",
+        ),
     ],
 )
 def test_places_count_characters(query: str, message: str) -> None:
@@ -475,20 +490,22 @@ DROP TABLE sales;
 CREATE VIEW raw AS SELECT count(*) FROM sales;
 """
     found = told(text)
-    assert [problem.line for problem in found] == [1, 1, 1, 1, 3, 4]
+    assert [problem.line for problem in found] == [1, 1, 1, 1, 2, 3, 4]
     text = """CREATE VIEW a AS SELECT sum(x), k FROM sales GROUP BY k HAVING true LIMIT 3;
 CREATE VIEW b AS SELECT list(k), now() FROM sales;
 CREATE VIEW c AS SELECT kk, count(*) FROM sales GROUP BY kk;
 """
     found = told(text)
     assert [(problem.line, problem.column) for problem in found] == [
+        (1, 25),
         (1, 57),
         (1, 69),
         (2, 25),
         (2, 34),
+        (3, 25),
         (3, 58),
     ]
-    assert str(found[0]).startswith("given.sql:1:57: view 'a' must not hold HAVING")
+    assert str(found[1]).startswith("given.sql:1:57: view 'a' must not hold HAVING")
 
 
 @pytest.mark.parametrize("depth", [100, 300, 500, 5_000])
