@@ -13,7 +13,7 @@ from schemas.ledger.sealing import sealed_until
 from streaming.orphans import token_of
 from tests.engine.conftest import Stack
 
-pytestmark = [pytest.mark.spark, pytest.mark.kafka]
+pytestmark = [pytest.mark.spark, pytest.mark.kafka, pytest.mark.long]
 
 PROJECT = """
 CREATE STREAM clicks (id BIGINT PRIMARY KEY, page VARCHAR)

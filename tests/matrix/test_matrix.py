@@ -51,7 +51,7 @@ def test_row(stage: Stage, row: Row) -> None:
     row.scenario(stage)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("guard", GUARDS)
 def test_without(stage: Stage, guard: str) -> None:
     """The row fails, by what it finds or by everview's own words; not by a patch that is wrong."""

@@ -83,6 +83,7 @@ def test_a_run_publishes_and_a_refused_one_does_not(airflow: Airflow, world: Sea
     assert free(world, "by_key")
 
 
+@pytest.mark.long
 def test_a_killed_rebuild_is_tried_again(airflow: Airflow, world: Sealed) -> None:
     world.epochs(events(40))
     world.epochs(events(9, start=40))
