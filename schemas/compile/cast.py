@@ -9,7 +9,7 @@ from __future__ import annotations
 from schemas import column_types
 from schemas.compile import sql
 
-MEANING = 1
+MEANING = 2
 
 # as JSON writes numbers
 NUMBER = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"

@@ -503,6 +503,13 @@ def test_e27_a_generated_value_must_survive_its_column(tmp_path: Path) -> None:
         ("n::DECIMAL(18,4)", "DOUBLE", {"7.5": 7.5}, []),
         ("n::HUGEINT * 9007199254740993", "BIGINT", {"1": 9007199254740993}, ["1e4"]),
         ("n::HUGEINT * 9007199254740993", "VARCHAR", {"1": "9007199254740993"}, []),
+        (
+            "make_timestamp_ns(n::BIGINT)",
+            "TIMESTAMP",
+            {"5000": at("1970-01-01 00:00:00.000005")},
+            ["5001", "1"],
+        ),
+        ("make_timestamp_ns(n::BIGINT)", "DATE", {"0": date(1970, 1, 1)}, ["1"]),
         ("[n]", "JSON", {"1.5": "[1.5]"}, []),
         ("n::VARCHAR", "INTEGER", {}, ["1"]),
         ("(n::INTEGER)::VARCHAR", "INTEGER", {"1": 1}, []),
