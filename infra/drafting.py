@@ -296,7 +296,7 @@ def draft(file: str, name: str | None, limit: int = SAMPLE) -> Draft:
         raise BadUse(message)
     form, header, values, whole = _sample(file, limit)
     if not values:
-        message = f"file {file!r} must hold a record to draft from; it is empty"
+        message = f"file {file!r} must hold a record to draft from; there is none"
         raise BadUse(message)
     if form == "json":
         seen, events = _of_json(values)
@@ -370,7 +370,8 @@ def _source(file: str) -> tuple[str, Source]:
 def _is_header(fields: list[str]) -> bool:
     """Names, all of them different, and none of them a value."""
     values = (NUMBER.fullmatch(each) or DAY.match(each) or each in ("", *NULLS) for each in fields)
-    return len(set(fields)) == len(fields) and not any(values)
+    printable = all(each.isprintable() for each in fields)
+    return len(set(fields)) == len(fields) and printable and not any(values)
 
 
 def _of_json(values: Iterable[bytes]) -> tuple[dict[str, _Seen], int]:

@@ -152,7 +152,8 @@ def fold(
 def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -> bytes:
     """The body of serving's answer to a query over the view. Raises RequestError, ViewFailed."""
     view = trial.view
-    covered = Coverage(view.name, view.version, view.stream, 0, 1, {"0": trial.events}, *[None] * 3)
+    position = {"0": trial.events}
+    covered = Coverage(view.name, view.version, view.stream, 0, 1, position, None, None, None)
     tables = Tables(memory_limit=memory)
     try:
         rounds = (trial.partials,) if trial.partials else ()
