@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -229,3 +230,14 @@ def test_a_killed_try_leaves_the_project_alone(shop: Path, tmp_path: Path) -> No
             process.send_signal(ending)
             assert process.wait(WAIT) == endings[ending]
     assert list(folders[signal.SIGINT].iterdir()) == []
+
+
+def test_the_page_shows_what_happens(capsys: Text) -> None:
+    page = Path(__file__).parents[2] / "docs" / "commands.md"
+    steps = [step for step in starter.steps(page) if step.command.startswith("everview ")]
+    assert [step.command.split()[1] for step in steps] == ["infer", "try", "schemas", "schemas"]
+    for step in steps:
+        capsys.readouterr()
+        assert cli.main(shlex.split(step.command)[1:]) == 0
+        said = capsys.readouterr().out.replace("\r\n", "\n")
+        assert step.output.startswith(said), step.command
