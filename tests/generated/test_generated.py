@@ -17,7 +17,7 @@ import pytest
 from schemas.measures import ALL
 from schemas.measures.measure import Call, Measure
 from tests.generated import running, script
-from tests.generated.shrinking import shrunk
+from tests.generated.shrinking import Failing, shrunk
 
 pytestmark = pytest.mark.slow
 
@@ -69,7 +69,7 @@ def test_a_failing_case_is_made_small_and_runs_alone(
 
     with monkeypatch.context() as patch:
         patch.setitem(ALL, "max", replace(ALL["max"], build=broken))
-        number, failing = 0, []
+        number, failing = 0, list[Failing]()
         while not failing:
             failing = running.run(SEED, range(number, number + 1)).failing
             number += 1

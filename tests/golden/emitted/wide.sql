@@ -11,7 +11,7 @@ SELECT "shop", CAST(sum("_count_0") AS BIGINT) AS "_count_0" FROM parts GROUP BY
 -- merge registers_0
 SELECT "shop", "_register", CAST(max("_rank") AS UTINYINT) AS "_rank" FROM parts GROUP BY "shop", "_register"
 
--- finish registers_0
+-- finish _finished_registers_0
 SELECT "shop", CAST(round(4096.0 * 4096 / (2 * ln(2)) / (CAST(sum(CAST(1 AS BIGINT) << (53 - _rank)) AS DOUBLE) / pow(2, 53) + 4096 * (((4096 - count(*)) / 4096) + list_sum(list_transform(range(1, 25), lambda k: pow(((4096 - count(*)) / 4096), pow(2, k)) * pow(2, k - 1)))))) AS BIGINT) AS "_finished_registers_0" FROM wide GROUP BY "shop"
 
 -- present
