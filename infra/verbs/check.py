@@ -12,6 +12,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Sequence
 
 from rich.console import Console
 from rich.table import Table
@@ -53,15 +54,13 @@ def run(found: argparse.Namespace) -> int:
     except DefinitionError as error:
         problems += error.problems
     if found.json:
-        told = [_placed(problem) for problem in sorted(problems)]
+        placed = [_placed(problem) for problem in sorted(problems)]
         shown = [_as_json(kind, each, found.sql, costs.get(each.name)) for kind, each in listed]
         warned = [_placed(warning) for warning in warnings]
-        print(json.dumps({"problems": told, "warnings": warned, "definitions": shown}, indent=1))
+        print(json.dumps({"problems": placed, "warnings": warned, "definitions": shown}, indent=1))
         return 2 if problems else 0
     if problems:
-        for problem in sorted(problems):
-            print(problem.shown(_width()), file=sys.stderr)
-        print(f"{len(problems)} problem{'s' * (len(problems) != 1)}", file=sys.stderr)
+        print(told(sorted(problems), _width()), file=sys.stderr)
         return 2
     for kind, compiled in listed:
         _print(kind, compiled, found.sql, costs.get(compiled.name))
@@ -70,6 +69,12 @@ def run(found: argparse.Namespace) -> int:
     counts = {kind: sum(k == kind for k, _ in listed) for kind in ("stream", "table", "view")}
     print(", ".join(f"{n} {kind}{'s' * (n != 1)}" for kind, n in counts.items()) + ": all good")
     return 0
+
+
+def told(problems: Sequence[Problem], width: int = excerpt.WIDTH) -> str:
+    """Problems with their lines, and how many there are."""
+    count = f"{len(problems)} problem{'s' * (len(problems) != 1)}"
+    return "\n".join([*(problem.shown(width) for problem in problems), count])
 
 
 def _width() -> int:

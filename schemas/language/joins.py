@@ -38,7 +38,7 @@ def scope(
     if not isinstance(table, exp.Table) or not _plain(table):
         got = table.sql("duckdb")[:60] if table is not None else "no FROM"
         message = f"{statement.subject} must read FROM one stream, by its name alone; got {got}"
-        return None, [statement.problem(message, source or select, "FROM" if source else "")]
+        return None, [statement.problem(message, source, "FROM" if source else "")]
     stream = streams.get(table.name.lower())
     if stream is None:
         what = "a reference" if table.name.lower() in references else others.get(table.name.lower())
@@ -124,7 +124,8 @@ def _joined(
         hint = f", {what}" if what else hint
         got = repr(name) if isinstance(table, exp.Table) and _plain(table) else table.sql("duckdb")
         message = f"{statement.subject} must join a reference (CREATE TABLE); got {got}{hint}"
-        return None, [statement.problem(message, table)]
+        named = isinstance(table, exp.Table) and _plain(table)
+        return None, [statement.problem(message, table.this if named else table)]
     side, kind, method = join.side.upper(), join.kind.upper(), join.method.upper()
     left = (("LEFT", ""), ("LEFT", "OUTER"))
     kinds = left if method == ASOF else (*left, ("", "INNER"), ("", ""))
@@ -159,7 +160,7 @@ def _on_key(
         tables, called = found.names(), found.called()
         return [
             statement.problem(
-                f"{statement.subject}: {names.unknown(each, tables, called)}", each.this
+                f"{statement.subject}: {names.unknown(each, tables, called)}", each
             )
             for each in unknown
         ]

@@ -72,6 +72,8 @@ class Statement:
         if found is None:
             return self.problem_at(message, self.tokens[self.query].start)
         start, end = self._whole(first + found[0], first + found[1])
+        if isinstance(node, exp.Func):
+            start, end = self._with_name(node, start, end)
         return self.problem_at(message, start, end - start)
 
     def problem_behind(self, message: str, name: exp.Expr, word: str = "") -> Problem:
@@ -163,6 +165,16 @@ class Statement:
             if depth == 0:
                 return opening.end + 1, token.start
         return None
+
+    def _with_name(self, node: exp.Func, start: int, end: int) -> tuple[int, int]:
+        """Arguments with the function that they are given to, whose place is not always kept."""
+        at = sum(token.start < start for token in self.tokens)
+        name = node.sql("duckdb").split("(", 1)[0].lower()
+        if self.tokens[at - 1].token_type == TokenType.L_PAREN:
+            before = self.tokens[at - 2]
+            if before.text.lower() == name:
+                return self._whole(before.start, end)
+        return start, end
 
     def _whole(self, start: int, end: int) -> tuple[int, int]:
         """A piece of the text with the parentheses that close and open in it."""

@@ -307,6 +307,7 @@ class _Reader:
     def _unique(self, select: exp.Select, answered: tuple[tuple[str, str], ...]) -> None:
         seen: set[str] = set()
         for part, (name, _) in zip(select.expressions, answered, strict=False):
+            part = part.args["alias"] if isinstance(part, exp.Alias) else part
             if name.lower() in seen:
                 self._tell(f"column names must differ; got {name!r} twice. Use AS", part)
             if name.startswith("_"):

@@ -1,0 +1,2 @@
+CREATE STREAM s (a VARCHAR, c INTEGER CHECK c > 3) WITH (topic = 's');
+--                                    ^^^^^ Write CHECK (c > 3)

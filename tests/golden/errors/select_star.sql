@@ -1,0 +1,2 @@
+CREATE VIEW v AS SELECT * FROM weather;
+--                      ^ name the columns: station, at, wind

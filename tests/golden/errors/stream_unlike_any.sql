@@ -1,0 +1,2 @@
+CREATE VIEW v AS SELECT count(*) AS n FROM sales;
+--                                         ^^^^^ There is flights, weather
