@@ -144,7 +144,9 @@ def _placed(problem: Problem) -> dict[str, object]:
         "file": problem.file,
         "line": problem.line,
         "column": problem.column,
+        "length": problem.length,
         "message": problem.message,
+        "source": problem.source,
     }
 
 

@@ -159,9 +159,7 @@ def _on_key(
     if unknown:
         tables, called = found.names(), found.called()
         return [
-            statement.problem(
-                f"{statement.subject}: {names.unknown(each, tables, called)}", each
-            )
+            statement.problem(f"{statement.subject}: {names.unknown(each, tables, called)}", each)
             for each in unknown
         ]
     if not key:

@@ -7,14 +7,11 @@ is wrong, and a part of the message. `errors/*.txt` is all of it, as `everview c
 
 from __future__ import annotations
 
-import ast
-import json
 import re
 from pathlib import Path
 
 import pytest
 
-from infra import cli
 from infra.verbs import check
 from schemas import definitions
 from schemas.errors import Problem

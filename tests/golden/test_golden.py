@@ -149,7 +149,9 @@ def test_this_sql_answers_as_the_view_does(name: str, truth: Oracle) -> None:
         own.register("finished", own.arrow(parts[f"finish {finish.column}"]))
         keys = [f'c."{key}" IS NOT DISTINCT FROM f."{key}"' for key, _ in finish.group]
         columns = f'c.*, f."{finish.column}"'
-        joined = f"SELECT {columns} FROM core c LEFT JOIN finished f ON {' AND '.join(keys) or 'true'}"
+        joined = (
+            f"SELECT {columns} FROM core c LEFT JOIN finished f ON {' AND '.join(keys) or 'true'}"
+        )
         own.register("merged", own.arrow(joined))
     found = own.con.execute(parts["present"]).fetchall()
     select = _query(LOADED, name)
