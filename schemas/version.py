@@ -11,7 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 
+from sqlglot import exp, parse_one
+
 from schemas.compile import PASSES, reading
+from schemas.language.dialect import Verbatim
 from schemas.language.reference import Reference
 from schemas.language.stream import Stream
 from schemas.language.table import Column
@@ -30,8 +33,8 @@ def of_stream(stream: Stream) -> str:
             "stream",
             stream.name.lower(),
             [stream.topic, stream.format, stream.null, stream.dedup_within.total_seconds()],
-            [_column(column) for column in columns.columns],
-            [check.sql for check in columns.checks],
+            [[column.not_null, *_column(column)] for column in columns.columns],
+            [_expression(check.sql) for check in columns.checks],
             columns.key,
         ]
     )
@@ -54,7 +57,7 @@ def of_view(
             view.meaning(),
             [stream.format, stream.null, *reading.places(stream, view.columns)],
             [_column(column) for column in reading.used(stream, view.columns)],
-            [_reference(references[name], contents[name]) for name in view.references],
+            [_reference(view, references[name], contents[name]) for name in view.references],
             [[call.function, ALL[call.function].meaning] for call in view.calls],
             [[step.__name__, step.MEANING] for step in PASSES],
             probe,
@@ -63,11 +66,21 @@ def of_view(
 
 
 def _column(column: Column) -> list[object]:
-    return [column.name, column.type, column.not_null, column.generated]
+    """How a column is read; NOT NULL decides only what is accepted."""
+    return [column.name, column.type, column.generated and _expression(column.generated)]
 
 
-def _reference(reference: Reference, sha256: str) -> list[object]:
-    columns = [_column(column) for column in reference.columns.columns]
+def _expression(text: str) -> str:
+    """An expression over columns, whatever the case in which it names them."""
+    tree = parse_one(text, read=Verbatim)
+    for column in tree.find_all(exp.Column):
+        column.set("this", exp.to_identifier(column.name.lower(), quoted=True))
+    return tree.sql("duckdb")
+
+
+def _reference(view: View, reference: Reference, sha256: str) -> list[object]:
+    used = view.scope.columns_joined(reference)
+    columns = [_column(column) for column in reference.columns.columns if column.name in used]
     return [reference.name.lower(), columns, reference.columns.key, reference.null, sha256]
 
 

@@ -7,6 +7,7 @@ a VARCHAR must be a text, and a BOOLEAN is no number.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,7 +40,8 @@ class CompiledReference:
     @property
     def table(self) -> str:
         """Where the engine keeps its rows; one per content and declaration."""
-        return f"reference_{self.name}_{self.file.sha256[:16]}"
+        digest = hashlib.sha256(f"{self.file.sha256} {self.null} {self.load}".encode())
+        return f"reference_{self.name}_{digest.hexdigest()[:16]}"
 
 
 def compile_reference(reference: Reference, file: StoredFile) -> CompiledReference:

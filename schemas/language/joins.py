@@ -50,7 +50,7 @@ def scope(
         return None, [statement.problem(message, table.this)]
     joined: dict[str, Reference] = {}
     problems: list[Problem] = []
-    found = Scope(stream, table.alias or table.name, joined, select)
+    found = Scope(stream, (table.alias or table.name).lower(), joined, select)
     whole = True
     for join in select.args.get("joins", []):
         reference, wrong = _joined(statement, join, streams, references, others)
@@ -58,7 +58,7 @@ def scope(
         if reference is None:
             whole = False
             continue
-        alias = join.this.alias or join.this.name
+        alias = (join.this.alias or join.this.name).lower()
         joined[alias] = reference
         problems += _on_key(statement, join, alias, reference, found)
     return (None if problems or not whole else found), problems
@@ -70,7 +70,7 @@ def typed(
     """Joins that compare values of two kinds: the engine would cast one, and a reference's keys
     that differ may then be equal, so that an event would meet several rows."""
     for join in select.args.get("joins", []):
-        alias = join.this.alias or join.this.name
+        alias = (join.this.alias or join.this.name).lower()
         for own, other in _sides(join, alias, found):
             pair = f"{found.qualified(own).sql('duckdb')}, {found.qualified(other).sql('duckdb')}"
             (_, ours), (_, theirs) = binder.describe(f"SELECT {pair} {found.source({})}")

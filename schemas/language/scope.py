@@ -54,9 +54,20 @@ class Scope:
 
     def columns_used(self, node: exp.Expr) -> tuple[str, ...]:
         """The stream's declared columns that a piece of the view names, in order of declaration."""
-        named = {column.name.lower() for column in node.find_all(exp.Column, exp.Identifier)}
+        named = _named(node)
         columns = self.stream.columns.columns
         return tuple(column.name for column in columns if column.name.lower() in named)
+
+    def columns_joined(self, reference: Reference) -> tuple[str, ...]:
+        """The columns of a reference that the view names, and its key."""
+        named = _named(self.select) | {name.lower() for name in reference.columns.key}
+        columns = reference.columns.columns
+        return tuple(column.name for column in columns if column.name.lower() in named)
+
+    def meaning(self) -> str:
+        """FROM and its joins, whatever the case in which the view names what it reads."""
+        names = [self.stream.name, *(reference.name for reference in self.references.values())]
+        return self.source({name.lower(): name.lower() for name in names})
 
     def source(self, tables: Mapping[str, str]) -> str:
         """FROM and its joins as SQL; `tables` says what to read for a stream or a reference, under
@@ -67,13 +78,18 @@ class Scope:
     def _renamed(self, part: exp.Expr, tables: Mapping[str, str]) -> exp.Expr:
         for table in list(part.find_all(exp.Table)):
             instead = tables.get(table.name.lower())
-            alias = table.alias or table.name
+            alias = (table.alias or table.name).lower()
             if instead is not None:
                 renamed = exp.to_table(instead, dialect="duckdb").as_(alias, quoted=True)
                 table.replace(renamed)
         condition = part.args.get("on")
         if condition is not None:
             part.set("on", self.qualified(condition))
+        using = [exp.to_identifier(column.name.lower(), quoted=True) for column in _using(part)]
+        if using:
+            part.set("using", using)
+        if part.args.get("kind") in ("INNER", "OUTER"):  # as without the word
+            part.set("kind", None)
         return part
 
     def names(self) -> dict[str, list[str]]:
@@ -103,3 +119,15 @@ class Scope:
         for name, reference in self.references.items():
             tables.append((name, [column.name for column in reference.columns.columns]))
         return [(name, {column.lower(): column for column in columns}) for name, columns in tables]
+
+
+def _named(node: exp.Expr) -> set[str]:
+    """Lower-case names of columns in a piece of a view; a name after AS is none."""
+    named = {column.name.lower() for column in node.find_all(exp.Column)}
+    for join in node.find_all(exp.Join):
+        named |= {column.name.lower() for column in _using(join)}
+    return named
+
+
+def _using(part: exp.Expr) -> list[exp.Expr]:
+    return part.args.get("using") or []

@@ -74,7 +74,7 @@ class View:
             [[key.name, key.type, key.sql] for key in self.keys],
             [[call.function, call.arguments, call.where, call.types] for call in self.calls],
             [[output.name, output.type, output.sql] for output in self.outputs],
-            self.scope.source({}),
+            self.scope.meaning(),
             self.where,
         ]
 
