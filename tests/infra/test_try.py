@@ -88,22 +88,24 @@ def test_the_answer_is_that_of_the_layers_however_it_is_cut(
     expected = sorted((str(row[0]), row[1], row[2], row[4], row[5]) for row in rows)
 
     monkeypatch.setattr(trial, "BATCH_RECORDS", 7)
-    monkeypatch.setattr(trial, "IDS_IN_MEMORY", 20)
     monkeypatch.setattr(trial, "MERGE_ROWS", 5)
     half = shop.parent / "half.ndjson"
-    half.write_bytes(b"\n".join(values[:99]) + b"\n")
+    half.write_bytes(b"\n".join(values[:120]) + b"\n")
     rest = shop.parent / "rest.ndjson"
-    rest.write_bytes(b"\n".join(values[99:]))
-    answer = tried(capsys, "shop_day", str(half), str(rest))
+    rest.write_bytes(b"\n".join(values[120:]))
+    for in_memory in (20, 10**6):
+        monkeypatch.setattr(trial, "IDS_IN_MEMORY", in_memory)
+        answer = tried(capsys, "shop_day", str(half), str(rest))
 
-    assert [(r[0], r[1], r[2], r[4], r[5]) for r in answer["rows"]] == expected
-    assert answer["tried"]["duplicates"] == 6
-    assert {(Path(each["file"]).name, each["line"]) for each in answer["tried"]["rejects"]} == {
-        ("half.ndjson", 26),
-        ("half.ndjson", 78),
-        ("rest.ndjson", 22),
-        ("rest.ndjson", 72),
-    }
+        assert [(r[0], r[1], r[2], r[4], r[5]) for r in answer["rows"]] == expected
+        assert answer["tried"]["duplicates"] == 6
+        rejects = answer["tried"]["rejects"]
+        assert [(Path(each["file"]).name, each["line"]) for each in rejects] == [
+            ("half.ndjson", 26),
+            ("half.ndjson", 78),
+            ("rest.ndjson", 1),
+            ("rest.ndjson", 51),
+        ]
 
 
 def test_what_people_see(capsys: Text) -> None:
@@ -159,6 +161,15 @@ def test_what_is_wrong_is_said(arguments: list[str], said: str, capsys: Text) ->
     told = capsys.readouterr()
     assert told.out == ""
     assert said in told.err
+
+
+def test_a_wrong_query_is_told_before_the_work(
+    capsys: Text, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(trial, "fold", None)
+
+    assert cli.main(["try", "shop_day", "orders.ndjson", "--where", "orders >"]) == 2
+    assert "syntax error" in capsys.readouterr().err
 
 
 def test_nothing_garbage_and_a_line_without_end(shop: Path, capsys: Text) -> None:
