@@ -29,7 +29,7 @@ import pyarrow as pa
 from infra.records import LONGEST, Source
 from schemas.compile import CompiledStream, CompiledView, PartialTable
 from schemas.engine import ENGINE_FAULTS, RECORDS, Engine, Folded, connect
-from schemas.errors import EverviewError
+from schemas.errors import EverviewError, ViewFailed
 from schemas.id_file import IdFile
 from schemas.language.stream import Stream
 from schemas.project import Project
@@ -142,15 +142,13 @@ def fold(
                 work.fold(batch)
             trial.partials = work.partials()
         except ENGINE_FAULTS as error:
-            first = (str(error).splitlines() or [type(error).__name__])[0]
-            message = f"{first} (the engine had {memory} of memory; --memory gives it more)"
-            raise TrialFailed(view.name, message) from error
+            raise TrialFailed(view.name, _short(str(error), memory)) from error
     trial.seconds = time.monotonic() - begun
     return trial
 
 
 def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -> bytes:
-    """The body of serving's answer to a query over the view. Raises RequestError, ViewFailed."""
+    """The body of serving's answer to a query over the view. Raises RequestError, TrialFailed."""
     view = trial.view
     position = {"0": trial.events}
     covered = Coverage(view.name, view.version, view.stream, 0, 1, position, None, None, None)
@@ -160,6 +158,8 @@ def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -
         tables.apply(Change((covered,), create=(NewView(view, rounds=rounds),)))
         asked = Query(query, None, limit, media_type, "number")
         return Job(tables, asked, time.monotonic).run().body
+    except ViewFailed as error:
+        raise TrialFailed(view.name, _short(error.message, memory)) from error
     finally:
         tables.close()
 
@@ -282,6 +282,13 @@ def _batches(sources: Sequence[Source]) -> Iterator[_Batch]:
                 batch = _Batch(batch.first + len(batch.values), files=[(0, name)])
     if batch.values:
         yield batch
+
+
+def _short(message: str, memory: str) -> str:
+    """The first line of the engine's message, and what helps if it lacked memory."""
+    first = (message.splitlines() or [message])[0]
+    lacked = "memory" in first.lower()
+    return f"{first}. It had {memory}; say --memory for more" if lacked else first
 
 
 def _too_long(value: bytes) -> dict[str, Any]:

@@ -141,6 +141,20 @@ def test_another_question(capsys: Text) -> None:
     assert (row.startswith("2026-03-02,67,34.2"), rest) == (True, "")
 
 
+def test_groups_that_memory_does_not_hold(tmp_path: Path, capsys: Text) -> None:
+    (tmp_path / "v.sql").write_text(
+        "CREATE STREAM s (a BIGINT, b VARCHAR) WITH (topic = 's', format = 'csv');\n"
+        "CREATE VIEW v AS SELECT a, max(b) AS b FROM s GROUP BY a;\n"
+    )
+    lines = "\n".join(f"{at},{'x' * 200}{at}" for at in range(20_000))
+    (tmp_path / "e.csv").write_text(lines)
+    asked = ["try", "v", str(tmp_path / "e.csv"), "--project", str(tmp_path), "--memory"]
+
+    assert cli.main([*asked, "4MB"]) == 1
+    assert "It had 4MB; say --memory for more\n" in capsys.readouterr().err
+    assert cli.main([*asked, "100MB", "--limit", "1"]) == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
