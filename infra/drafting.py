@@ -73,7 +73,12 @@ WIDER = {
 }
 OTHERWISE = {"json": "DOUBLE", "csv": "VARCHAR"}
 WIDEST = {"json": "JSON", "csv": "VARCHAR"}
-QUOTED = frozenset({"exclude", "like", "map"})  # no reserved words, and yet no names without quotes
+# words that are not reserved, and yet name a column in quotes alone
+QUOTED = frozenset(
+    "anti asof at authorization binary by collation concurrently cross exclude freeze full glob "
+    "ilike inner is isnull join left like map natural notnull outer overlaps positional right semi "
+    "similar tablesample unpack verbose".split()
+)
 AS_THEY_ARE = Shape("csv", None, (("\0", "VARCHAR"),))  # no header names this column
 EPOCHS = (("seconds", 1_000_000), ("milliseconds", 1_000), ("microseconds", 1))
 FROM, UNTIL = 946_684_800, 4_102_444_800  # 2000 and 2100, in seconds since 1970

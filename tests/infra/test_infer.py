@@ -115,6 +115,7 @@ def test_csv(tmp_path: Path) -> None:
     for each in (draft, known, bare):
         assert each.rejected.total() == 0
     assert "-- , event_time = 'at'" in draft.text()
+    assert '\n    "at" ' in draft.text()  # AT TIME ZONE
     # the empty text would be no NULL any more where another one is declared
     empty = CSV.replace(",2,008", ",,008")
     assert drafting.draft(written(tmp_path, "d.csv", empty), None).null is None

@@ -87,13 +87,13 @@ def test_the_answer_is_that_of_the_layers_however_it_is_cut(
     rows = presented(view, [part.partials[view.version] for part in whole])
     expected = sorted((str(row[0]), row[1], row[2], row[4], row[5]) for row in rows)
 
-    monkeypatch.setattr(trial, "BATCH_RECORDS", 7)
+    monkeypatch.setattr(trial, "BATCH_RECORDS", 25)
     monkeypatch.setattr(trial, "MERGE_ROWS", 5)
     half = shop.parent / "half.ndjson"
     half.write_bytes(b"\n".join(values[:120]) + b"\n")
     rest = shop.parent / "rest.ndjson"
     rest.write_bytes(b"\n".join(values[120:]))
-    for in_memory in (20, 10**6):
+    for in_memory in (60, 10**6):
         monkeypatch.setattr(trial, "IDS_IN_MEMORY", in_memory)
         answer = tried(capsys, "shop_day", str(half), str(rest))
 
