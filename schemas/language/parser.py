@@ -26,7 +26,11 @@ logging.getLogger("sqlglot").setLevel(logging.ERROR)
 # sqlglot marks the place in its messages by terminal escapes
 ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 # what it says of calls that it knows the arguments of
-ARGUMENTS = re.compile(r"required keyword|the number of provided arguments")
+ARGUMENTS = re.compile(r"got '\)' where|the number of provided arguments")
+# what it says of something that is not there, and what that is
+LACKS = re.compile(r"required keyword: '(\w+)' missing|expecting (.+)")
+WANTED = {"high": "AND", "to": "AS"}
+UNEXPECTED = "invalid expression / unexpected token"
 
 
 def parse(file: str, text: str) -> tuple[list[Statement], list[Problem]]:
@@ -38,8 +42,11 @@ def parse(file: str, text: str) -> tuple[list[Statement], list[Problem]]:
         return [], [place.problem(file, text, offset, message)]
     try:
         tokens = list(sqlglot.tokenize(text, read="duckdb"))
-    except TokenError as error:
-        return [], [place.problem(file, text, 0, f"file must be SQL; got: {error}")]
+    except TokenError:
+        # a comment in a comment, which nest for this reader
+        offset = max(text.rfind("/*"), text.rfind("{#"), 0)
+        message = "file must be SQL to its end; got a comment in a comment that is not closed"
+        return [], [place.problem(file, text, offset, message, 2)]
     statements: list[Statement] = []
     problems: list[Problem] = []
     for chunk, follows in _chunks(tokens):
@@ -271,6 +278,9 @@ def _tree(
         return place.problem(file, text, first, NESTED)
     if wrong is not None:
         offset, message = wrong
+        if first + offset == tokens[2].start:
+            message = f"name {tokens[2].text!r} is a word of SQL; choose another one"
+            return _spanning(file, text, tokens[2], tokens[2], message)
         called = _call(tokens, first + offset) if ARGUMENTS.match(message) else None
         if called is not None:
             offset = called.start - first
@@ -302,6 +312,12 @@ def _told(error: ParseError, text: str) -> tuple[int, str]:
     before = sum(len(line) + 1 for line in text.split("\n")[: where["line"] - 1])
     said = where["description"].split(" but got")[0].lower()
     offset = max(0, before + where["col"] - max(1, len(mark)))
+    lacks = LACKS.match(said)
+    if lacks is not None:
+        wanted = lacks[2] or WANTED.get(lacks[1], "a value")
+        return offset, f"got {mark!r} where {wanted} must stand"
+    if said == UNEXPECTED:
+        return offset, f"got {mark!r}, which cannot stand here"
     return offset, f"{said}; got {mark!r}"
 
 

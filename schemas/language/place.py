@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from sqlglot import exp
 
 from schemas.errors import Problem
@@ -43,6 +45,13 @@ def unclosed(text: str) -> tuple[int, str] | None:
     at = 0
     while at < len(text):
         opened = next((mark for mark in CLOSED_BY if text.startswith(mark, at)), None)
+        tag = TAG.match(text, at)
+        if tag is not None:
+            end = text.find(tag[0], tag.end())
+            if end < 0:
+                return at, "string"
+            at = end + len(tag[0])
+            continue
         if opened is None:
             at += 1
             continue
@@ -60,5 +69,6 @@ CLOSED_BY = {
     "/*": ("comment", "*/"),
     "'": ("string", "'"),
     '"': ("name", '"'),
-    "$$": ("string", "$$"),
 }
+# $$ or $word$
+TAG = re.compile(r"\$(?:[A-Za-z_]\w*)?\$")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 from sqlglot.tokenizer_core import Token, TokenType
 
@@ -63,6 +64,7 @@ def fault(tokens: Sequence[Token], text: str, offset: int, stops: Stops) -> Faul
     at = sum(token.start < offset for token in tokens)
     certain = (
         _quotes(tokens),
+        _name(tokens),
         _filter(tokens, text),
         _empty(tokens),
         _clauses(tokens),
@@ -143,6 +145,19 @@ def _quotes(tokens: Sequence[Token]) -> Fault | None:
     return _at(quote, message) if quote else None
 
 
+def _name(tokens: Sequence[Token]) -> Fault | None:
+    """A word of SQL behind the AS of a column."""
+    depth, inside = 0, False
+    for token, following in pairwise(tokens):
+        depth += ENCLOSED.get(token.token_type, 0)
+        inside = inside or token.token_type == TokenType.SELECT
+        named = inside and depth == 0 and token.token_type == TokenType.ALIAS
+        if named and following.text.upper() in ORDER:
+            message = f"name must be no word of SQL; got {following.text!r}. Choose another one"
+            return _at(following, message)
+    return None
+
+
 def _empty(tokens: Sequence[Token]) -> Fault | None:
     """A clause with nothing in it."""
     for token, following in zip(tokens, [*tokens[1:], None], strict=True):
@@ -188,17 +203,17 @@ def _guess(tokens: Sequence[Token], at: int, stops: Stops) -> Fault | None:
     """The first change of what stands around the token `at` that gets a parser further."""
     now = stops(())
     best: tuple[int, Fault] | None = None
-    for found, change, whole in _changes(tokens, at):
+    for found, change in _changes(tokens, at):
         left = stops([change])
         if left is None:
             return found
-        if not whole and now is not None and left < now and (best is None or left < best[0]):
+        if now is not None and left < now and (best is None or left < best[0]):
             best = left, found
     return best[1] if best else None
 
 
-Change = tuple[Fault, tuple[int, int, str], bool]
-"""A fault, the change that mends it, and whether that must mend the whole statement."""
+Change = tuple[Fault, tuple[int, int, str]]
+"""A fault, and the change that mends it."""
 
 
 def _changes(tokens: Sequence[Token], at: int) -> Iterator[Change]:
@@ -211,18 +226,34 @@ def _changes(tokens: Sequence[Token], at: int) -> Iterator[Change]:
         if each.text in OPERATORS:
             instead = OPERATORS[each.text]
             message = f"operator must be one of SQL; got {each.text!r}; did you mean {instead!r}?"
-            yield _at(each, message), (each.start, each.end + 1, instead), False
+            yield _at(each, message), (each.start, each.end + 1, instead)
     if token.token_type == TokenType.COMMA and before.token_type == TokenType.COMMA:
         message = "items must have one comma between them; got another. Leave it out"
-        yield _at(token, message), (token.start, token.end + 1, ""), False
-    if before.token_type == TokenType.COMMA:
-        message = f"a comma must be followed by another item; got {token.text!r}. Leave it out"
-        yield _at(before, message), (before.start, before.end + 1, ""), False
+        yield _at(token, message), (token.start, token.end + 1, "")
+    following = tokens[at + 1] if at + 1 < len(tokens) else None
+    if token.token_type == TokenType.COMMA and following is not None:
+        message = f"a comma must be followed by another item; got {following.text!r}. Leave it out"
+        yield _at(token, message), (token.start, token.end + 1, "")
+    if _clause(tokens, at) in ("WHERE", "HAVING", "FROM"):
+        return
     # a call is stopped at by its parenthesis
     late = token.token_type == TokenType.L_PAREN and before.token_type == TokenType.VAR
     item = before if late else token
+    if item.token_type not in (TokenType.VAR, TokenType.IDENTIFIER, TokenType.CASE):
+        return
     message = f"items must have a comma between them; got none before {item.text!r}"
-    yield _at(item, message), (item.start, item.start, ", "), True
+    yield _at(item, message), (item.start, item.start, ", ")
+
+
+def _clause(tokens: Sequence[Token], at: int) -> str:
+    """The clause that a token stands in, outside of parentheses that opened before it."""
+    depth = 0
+    for token in reversed(tokens[:at]):
+        depth += ENCLOSED.get(token.token_type, 0)
+        word = " ".join(token.text.upper().split())
+        if depth == 0 and word in ORDER:
+            return word
+    return ""
 
 
 def _words(tokens: Sequence[Token], at: int) -> Iterator[Change]:
@@ -235,7 +266,7 @@ def _words(tokens: Sequence[Token], at: int) -> Iterator[Change]:
         close = near.miss(token.text, WORDS, SIMILAR)
         if close and close != token.text.upper():
             message = f"a word of SQL must stand here; got {token.text!r}; did you mean {close}?"
-            yield _at(token, message), (token.start, token.end + 1, close), False
+            yield _at(token, message), (token.start, token.end + 1, close)
 
 
 def _by(tokens: Sequence[Token], at: int) -> Iterator[Change]:
@@ -244,4 +275,4 @@ def _by(tokens: Sequence[Token], at: int) -> Iterator[Change]:
         if token.text.upper() in ("GROUP", "ORDER"):
             word = token.text.upper()
             message = f"{word} must be followed by BY; got it alone"
-            yield _at(token, message), (token.start, token.end + 1, f"{word} BY"), False
+            yield _at(token, message), (token.start, token.end + 1, f"{word} BY")

@@ -24,15 +24,16 @@ BETWEEN = {
 }
 # first word -> what to do instead
 QUERY = "A query is run by `everview sql`, a view is CREATE VIEW name AS ..."
+CLAUSES = ("WHERE", "GROUP BY", "HAVING", "ORDER BY", "LIMIT", "JOIN", "LEFT", "AND", "AS")
 INSTEAD = {
     "SELECT": QUERY,
     "FROM": QUERY,
     "WITH": QUERY,
+    **dict.fromkeys(CLAUSES, "A semicolon ended the statement before it"),
     "INSERT": "Events are sent to a stream by `everview produce`",
     "UPDATE": "Events are not changed, and files of tables are written anew",
     "DELETE": "`everview retain` lets go of old events",
     "ALTER": f"Change the definition itself; {DEPLOY}",
-    "DROP": "A definition is left out by taking it out of the file",
 }
 NOTHING = "Nothing else is run"
 SIMILAR = 0.65

@@ -7,13 +7,18 @@ is wrong, and a part of the message. `errors/*.txt` is all of it, as `everview c
 
 from __future__ import annotations
 
+import ast
 import re
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from infra.verbs import check
-from schemas import definitions
+from schemas import definitions, language
 from schemas.errors import Problem
 from schemas.language import parser
 
@@ -21,6 +26,10 @@ HERE = Path(__file__).parent / "errors"
 NAMES = sorted(file.stem for file in HERE.glob("*.sql"))
 PROJECT = HERE / "project"
 BASE = parser.parse("base.sql", (PROJECT / "base.sql").read_text())[0]
+AT = re.compile(r"-- at (\d+):(\d+) \((\d+)\): (.*)")
+SAID = re.compile(r" must |; got|did you mean")
+LANGUAGE = str(Path(language.__file__).parent)
+Trace = Callable[[FrameType, str, object], Any]
 MARK = re.compile(r"-- *(\^+) (.*)")
 
 
@@ -35,17 +44,42 @@ def wanted(name: str) -> list[tuple[int, int, int, str]]:
     """Line, column, length and a part of the message of all that must be told."""
     found, above = [], 0
     for number, line in enumerate((HERE / f"{name}.sql").read_text().splitlines(), 1):
-        mark = MARK.fullmatch(line)
-        if mark is None:
+        mark, at = MARK.fullmatch(line), AT.fullmatch(line)
+        if at is not None:
+            found.append((int(at[1]), int(at[2]), int(at[3]), at[4]))
+        elif mark is None:
             above = number
         else:
             found.append((above, mark.start(1) + 1, len(mark[1]), mark[2]))
     return sorted(found)
 
 
+@pytest.fixture(scope="module")
+def run() -> tuple[dict[str, list[Problem]], set[tuple[str, int]]]:
+    """What is told of each file, and the lines of the language that were run for it."""
+    lines: set[tuple[str, int]] = set()
+
+    def within(frame: FrameType, event: str, _: object) -> Trace:
+        if event == "line":
+            lines.add((frame.f_code.co_filename, frame.f_lineno))
+        return within
+
+    def calls(frame: FrameType, _: str, __: object) -> Trace | None:
+        return within if frame.f_code.co_filename.startswith(LANGUAGE) else None
+
+    before = sys.gettrace()
+    sys.settrace(calls)
+    try:
+        return {name: told(name) for name in NAMES}, lines
+    finally:
+        sys.settrace(before)
+
+
 @pytest.mark.parametrize("name", NAMES)
-def test_it_is_told_where_it_is_wrong(name: str, request: pytest.FixtureRequest) -> None:
-    problems = told(name)
+def test_it_is_told_where_it_is_wrong(
+    name: str, run: tuple[dict[str, list[Problem]], object], request: pytest.FixtureRequest
+) -> None:
+    problems = run[0][name]
     places = sorted((each.line, each.column, each.length) for each in problems)
     assert places == [place[:3] for place in wanted(name)]
     for line, column, _, part in wanted(name):
@@ -60,3 +94,32 @@ def test_it_is_told_where_it_is_wrong(name: str, request: pytest.FixtureRequest)
 
 def test_every_answer_has_its_question() -> None:
     assert [file.stem for file in sorted(HERE.glob("*.txt"))] == NAMES
+
+
+def messages(file: Path) -> Iterator[tuple[int, int, str]]:
+    """First and last line of each statement in a function that says a part of a message, and that
+    part."""
+    functions = [n for n in ast.walk(ast.parse(file.read_text())) if isinstance(n, ast.FunctionDef)]
+    for statement in (each for function in functions for each in ast.walk(function)):
+        if not isinstance(statement, ast.stmt) or isinstance(statement, ast.FunctionDef):
+            continue
+        described = isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant)
+        blocks = [each.lineno for each in ast.walk(statement) if isinstance(each, ast.stmt)][1:]
+        end = min(blocks, default=(statement.end_lineno or 0) + 1)
+        for part in ast.walk(statement):
+            if isinstance(part, ast.Constant) and isinstance(part.value, str):
+                said = SAID.search(part.value) and not described
+                if said and part.lineno < end:
+                    yield statement.lineno, end - 1, part.value
+
+
+def test_every_message_is_told(run: tuple[object, set[tuple[str, int]]]) -> None:
+    untold = []
+    for file in sorted(Path(LANGUAGE).glob("*.py")):
+        ran = {line for name, line in run[1] if name == str(file)}
+        untold += [
+            f"{file.name}:{first}: {part}"
+            for first, last, part in messages(file)
+            if not ran & set(range(first, last + 1))
+        ]
+    assert untold == []

@@ -3,4 +3,4 @@
    INSERT INTO flights VALUES (1);
 -- ^^^^^^ Events are sent to a stream by `everview produce`
    DROP VIEW hourly;
--- ^^^^ taking it out of the file
+-- ^^^^ got DROP VIEW. Nothing else is run

@@ -1,0 +1,2 @@
+CREATE STREAM s (a INTEGER CHECK (a > row_number() OVER ())) WITH (topic = 's');
+--                                    ^^^^^^^^^^ must not hold a window function

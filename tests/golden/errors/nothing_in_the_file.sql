@@ -1,0 +1,2 @@
+-- a file of comments alone
+-- at 1:1 (1): file must hold CREATE STREAM, CREATE TABLE or CREATE VIEW; got no statement
