@@ -10,7 +10,7 @@ import json
 import re
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -473,7 +473,7 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
     ages, wrong_ages = _ages_set(ages, environment)  # by the names of their tables
     problems = [*found.problems, *wrong, *wrong_ages, *_override(values, environment)]
     if problems:
-        raise DefinitionError(problems)
+        raise DefinitionError([_with_line(each, text) for each in problems])
     meant = {
         name: {key: rule.read(values[name][key]) for key, rule in rules.items()}
         for name, rules in RULES.items()
@@ -529,6 +529,16 @@ def _override(values: dict[str, dict[str, Any]], environment: Mapping[str, str])
         else:
             values[section][key] = value
     return problems
+
+
+def _with_line(problem: Problem, text: str) -> Problem:
+    """A problem with the line of the file that it is about, if it is about one."""
+    lines = text.encode(errors="replace").decode().splitlines()
+    if problem.file != FILE or problem.line > len(lines):
+        return problem
+    source = lines[problem.line - 1]
+    word = re.match(r"[\w.]*", source[problem.column - 1 :])
+    return replace(problem, source=source, length=max(1, word.end() if word else 1))
 
 
 def _schedules_set(

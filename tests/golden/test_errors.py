@@ -8,7 +8,9 @@ is wrong, and a part of the message. `errors/*.txt` is all of it, as `everview c
 from __future__ import annotations
 
 import ast
+import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -17,6 +19,7 @@ from typing import Any
 
 import pytest
 
+from infra import cli
 from infra.verbs import check
 from schemas import definitions, language
 from schemas.errors import Problem
@@ -123,3 +126,37 @@ def test_every_message_is_told(run: tuple[object, set[tuple[str, int]]]) -> None
             if not ran & set(range(first, last + 1))
         ]
     assert untold == []
+
+
+def test_check_prints_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once through the command line: of one project, in its files, with what the files lack."""
+    shutil.copytree(PROJECT, tmp_path, dirs_exist_ok=True)
+    for name in ("echoes_are_not_told", "option_missing"):
+        shutil.copy(HERE / f"{name}.sql", tmp_path)
+    (tmp_path / "settings.sql").write_text(
+        "CREATE VIEW daily WITH (rebuild = '@dayly') AS SELECT count(*) AS n FROM flights;\n"
+    )
+    (tmp_path / "everview.toml").write_text("[kafka]\nprot = 1\n")
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(["check"]) == 2
+    shown = capsys.readouterr().err
+    for name in ("echoes_are_not_told", "option_missing"):
+        listed = (HERE / f"{name}.txt").read_text().splitlines()[:-1]
+        assert "\n".join(listed) in shown
+    assert "settings.sql:1:35: option 'rebuild' of view 'daily' must be " in shown
+    assert "  2 | prot = 1\n    | ^^^^\n" in shown
+    assert shown.endswith("\n9 problems\n")
+    assert cli.main(["check", "--json"]) == 2
+    found = json.loads(capsys.readouterr().out)["problems"]
+    assert len(found) == 9
+    assert found[1] == {
+        "file": "echoes_are_not_told.sql",
+        "line": 4,
+        "column": 30,
+        "length": 3,
+        "message": "view 'by_url': column must be a declared one of clicks; got pge; "
+        "did you mean 'page'?",
+        "source": "CREATE VIEW by_url AS SELECT pge, sum(ms) AS total FROM clicks GROUP BY ALL;",
+    }
