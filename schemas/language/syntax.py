@@ -24,6 +24,7 @@ WORDS = (
 """Words of SQL that are looked for where a parser stopped."""
 
 OPERATORS = {"=>": ">=", "=<": "<=", "=!": "!=", "&&": "AND", "||": "OR", "!": "NOT "}
+BEFORE_PARENTHESES = ("FILTER", "CHECK", "KEY", "USING", "WITH")
 LOOK_BACK = 3
 # how much of a word of SQL must agree
 SIMILAR = 0.65
@@ -239,7 +240,8 @@ def _changes(tokens: Sequence[Token], at: int) -> Iterator[Change]:
     # a call is stopped at by its parenthesis
     late = token.token_type == TokenType.L_PAREN and before.token_type == TokenType.VAR
     item = before if late else token
-    if item.token_type not in (TokenType.VAR, TokenType.IDENTIFIER, TokenType.CASE):
+    begins = item.token_type in (TokenType.VAR, TokenType.IDENTIFIER, TokenType.CASE)
+    if not begins or before.token_type == TokenType.L_PAREN:
         return
     message = f"items must have a comma between them; got none before {item.text!r}"
     yield _at(item, message), (item.start, item.start, ", ")
@@ -263,7 +265,8 @@ def _words(tokens: Sequence[Token], at: int) -> Iterator[Change]:
         if not 0 <= number < len(tokens) or tokens[number].token_type != TokenType.VAR:
             continue
         token = tokens[number]
-        close = near.miss(token.text, WORDS, SIMILAR)
+        opens = number + 1 < len(tokens) and tokens[number + 1].token_type == TokenType.L_PAREN
+        close = near.miss(token.text, BEFORE_PARENTHESES if opens else WORDS, SIMILAR)
         if close and close != token.text.upper():
             message = f"a word of SQL must stand here; got {token.text!r}; did you mean {close}?"
             yield _at(token, message), (token.start, token.end + 1, close)
