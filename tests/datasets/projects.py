@@ -9,7 +9,7 @@ from typing import Literal
 
 import duckdb
 
-from infra.records import Shape, csv_as_json
+from infra.records import Shape, Source
 from tests.datasets import sets
 from tests.datasets.sets import DataSet
 
@@ -69,9 +69,9 @@ def impressions(folder: Path) -> Sent:
         ("click", "TINYINT"), ("propensity_score", "DECIMAL(21,20)")))  # fmt: skip
     records = []
     for policy in ("random", "bts"):
-        with (folder / "obd" / policy / "all" / "all.csv").open("rb") as file:
-            begun = f'{{"policy":"{policy}",'.encode()
-            records += [begun + line[1:] for line in csv_as_json(file, shape)]
+        begun = f'{{"policy":"{policy}",'.encode()
+        source = Source(str(folder / "obd" / policy / "all" / "all.csv"), shape)
+        records += [begun + line[1:] for _, line in source.records()]
     items = (folder / "obd" / "random" / "all" / "item_context.csv").read_bytes()
     return Sent(records, {"items.csv": items})
 

@@ -137,7 +137,7 @@ def _same(
 
     def place(row: Row) -> list[str]:
         exact = sorted(set(row) - set(estimates))
-        return [repr(row[name]) for name in exact if not isinstance(row[name], float)]
+        return [repr(row[name]) for name in exact if not isinstance(row[name], float | dict)]
 
     served, expected = sorted(ours, key=place), sorted(right, key=place)
     assert len(served) == len(expected), view
