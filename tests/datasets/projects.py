@@ -64,14 +64,16 @@ def edits(folder: Path) -> Sent:
 
 
 def impressions(folder: Path) -> Sent:
-    """Objects, as `everview produce` makes them of CSV, and the policy in front."""
+    """Objects, as `everview produce` makes them of CSV, with the policy in front and without the 80
+    affinities."""
     shape = Shape("json", None, (("item_id", "UTINYINT"), ("position", "TINYINT"),
         ("click", "TINYINT"), ("propensity_score", "DECIMAL(21,20)")))  # fmt: skip
     records = []
     for policy in ("random", "bts"):
         begun = f'{{"policy":"{policy}",'.encode()
         source = Source(str(folder / "obd" / policy / "all" / "all.csv"), shape)
-        records += [begun + line[1:] for _, line in source.records()]
+        objects = (line.partition(b',"user-item_affinity_0"')[0] for _, line in source.records())
+        records += [begun + line[1:] + b"}" for line in objects]
     items = (folder / "obd" / "random" / "all" / "item_context.csv").read_bytes()
     return Sent(records, {"items.csv": items})
 

@@ -2,7 +2,7 @@
 written by hand over the files themselves (`<project>/by_hand/<view>.sql`).
 
 On the way: several tasks and epochs in an order that means nothing, records that are sent twice,
-views built and published at one cut, some of them again at a later one, and speed beside.
+views built and published at one cut, one of them again at a later one, and speed beside.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def _followed(world: Sealed, sent: Sent) -> int:
     built = [build(view) for view in views]
     world.epoch(four[::2], four[1::2])
     world.seal_all()
-    built += [build(view) for view in views[::2]]
+    built += [build(view) for view in views[:1]]
     assert {each.proof.verdict for each in built} == {"equal"}
     assert {each.build.cut for each in built} == {cut, cut + 1}
     return world.epoch(five, one[: sent.again])
