@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from infra.records import Shape, Source
 from tests.datasets import sets
 from tests.datasets.sets import DataSet
 
-Estimate = Literal["distinct", "quantile"]
+Estimate = Literal["distinct", "quantile", "double"]
 UNTIL = "2001-01-15"
 
 
@@ -74,8 +75,11 @@ def impressions(folder: Path) -> Sent:
         source = Source(str(folder / "obd" / policy / "all" / "all.csv"), shape)
         objects = (line.partition(b',"user-item_affinity_0"')[0] for _, line in source.records())
         records += [begun + line[1:] + b"}" for line in objects]
-    items = (folder / "obd" / "random" / "all" / "item_context.csv").read_bytes()
-    return Sent(records, {"items.csv": items})
+    items = folder / "obd" / "random" / "all" / "item_context.csv"
+    shelf = folder / "shelf.parquet"
+    duckdb.execute(f"COPY (FROM read_csv('{items}')) TO '{shelf}' (FORMAT parquet)")
+    files = {"items.csv": items.read_bytes(), "shelf.parquet": shelf.read_bytes()}
+    return Sent(records, files)
 
 
 def tweets(folder: Path) -> Sent:
@@ -84,7 +88,14 @@ def tweets(folder: Path) -> Sent:
         series = name.rpartition("_")[2]
         records += [b"%s,%d,%s" % (series.encode(), at, line) for at, line in enumerate(lines, 1)]
         judged.append(f"{series},{min(750, int(0.15 * len(lines)))}")
-    return Sent(records, {"detectors.csv": "\n".join(judged).encode()}, again=1_000)
+    windows = ["series,valid_from,until"]
+    labels = (folder / "labels" / "combined_windows.json").read_text(encoding="utf-8")
+    for name, found in json.loads(labels).items():
+        if name.startswith("realTweets/"):
+            series = Path(name).stem.rpartition("_")[2]
+            windows += [f"{series},{begun},{until}" for begun, until in found]
+    files = {"detectors.csv": "\n".join(judged), "windows.csv": "\n".join(windows)}
+    return Sent(records, {name: text.encode() for name, text in files.items()}, again=1_000)
 
 
 def prices(folder: Path) -> Sent:
@@ -127,6 +138,7 @@ ALL = (
         {
             "of_friends": {"callers": "distinct"},
             "all_calls": {"callers": "distinct", "seconds": "quantile"},
+            "callers": {"spread": "double"},
         },
     ),
     Project(
@@ -134,6 +146,7 @@ ALL = (
         sets.EDITS,
         edits,
         {
+            "namespaces": {"variance": "double", "deltas": "double"},
             "of_countries": {"users": "distinct"},
             "all_edits": {
                 "pages": "distinct",
@@ -147,7 +160,10 @@ ALL = (
         "impressions",
         sets.BANDIT,
         impressions,
-        {"segments": {"items": "distinct", "median": "quantile"}},
+        {
+            "segments": {"items": "distinct", "median": "quantile"},
+            "worth": {"if_random": "double", "spread": "double"},
+        },
     ),
     Project(
         "tweets",
@@ -155,12 +171,20 @@ ALL = (
         tweets,
         {"levels": {"quartiles": "quantile", "peak": "quantile", "different": "distinct"}},
     ),
-    Project("prices", sets.NAB, prices, {}),
+    Project(
+        "prices",
+        sets.NAB,
+        prices,
+        {"in_doubles": {"variance": "double", "middle": "double"}},
+    ),
     Project(
         "departures",
         sets.FLIGHTS,
         departures,
-        {"airports": {"destinations": "distinct", "delays": "quantile", "miles": "quantile"}},
+        {
+            "airports": {"destinations": "distinct", "delays": "quantile", "miles": "quantile"},
+            "airport_hours": {"delays": "double", "spread": "double"},
+        },
         {"until": UNTIL},
     ),
 )
