@@ -75,9 +75,40 @@ OTHERWISE = {"json": "DOUBLE", "csv": "VARCHAR"}
 WIDEST = {"json": "JSON", "csv": "VARCHAR"}
 # words that are not reserved, and yet name a column in quotes alone
 QUOTED = frozenset(
-    "anti asof at authorization binary by collation concurrently cross exclude freeze full glob "
-    "ilike inner is isnull join left like map natural notnull outer overlaps positional right semi "
-    "similar tablesample unpack verbose".split()
+    [
+        "anti",
+        "asof",
+        "at",
+        "authorization",
+        "binary",
+        "by",
+        "collation",
+        "concurrently",
+        "cross",
+        "exclude",
+        "freeze",
+        "full",
+        "glob",
+        "ilike",
+        "inner",
+        "is",
+        "isnull",
+        "join",
+        "left",
+        "like",
+        "map",
+        "natural",
+        "notnull",
+        "outer",
+        "overlaps",
+        "positional",
+        "right",
+        "semi",
+        "similar",
+        "tablesample",
+        "unpack",
+        "verbose",
+    ]
 )
 AS_THEY_ARE = Shape("csv", None, (("\0", "VARCHAR"),))  # no header names this column
 EPOCHS = (("seconds", 1_000_000), ("milliseconds", 1_000), ("microseconds", 1))

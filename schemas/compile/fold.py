@@ -64,9 +64,12 @@ def _wide(view: View, wide: Wide, name: str, source: str) -> PartialTable:
     keys = [sql.name(key.name) for key in view.keys]
     buckets = [f"CAST({b.sql} AS {b.type}) AS {sql.name(b.name)}" for b in wide.buckets]
     values = [f"CAST({v.fold} AS {v.type}) AS {sql.name(v.kind)}" for v in wide.values]
+    inner = f"(SELECT {rows} {source} WHERE {where})"
+    for name_of_step, step in wide.steps:
+        inner = f"(SELECT *, {step} AS {name_of_step} FROM {inner})"
     fold = (
         f"SELECT {', '.join(keys + buckets + values)} "
-        f"FROM (SELECT {rows} {source} WHERE {where}){_group(len(keys) + len(buckets))}"
+        f"FROM {inner}{_group(len(keys) + len(buckets))}"
     )
     return PartialTable(
         name,

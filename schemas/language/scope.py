@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -52,9 +52,21 @@ class Scope:
 
         return node.copy().transform(replace)
 
-    def columns_used(self, node: exp.Expr) -> tuple[str, ...]:
-        """The stream's declared columns that a piece of the view names, in order of declaration."""
+    def event_time(self) -> str | None:
+        """SQL of the stream's event time, None where it declares none."""
+        if self.stream.event_time is None:
+            return None
+        name = exp.column(self.stream.event_time, self.alias)
+        return self.qualified(name).sql("duckdb")
+
+    def columns_used(
+        self, node: exp.Expr, event_times: Iterable[str | None] = ()
+    ) -> tuple[str, ...]:
+        """The stream's declared columns that a piece of the view names, in order of declaration;
+        its event time too where any of its calls goes by it."""
         named = _named(node)
+        if any(event_times) and self.stream.event_time is not None:
+            named.add(self.stream.event_time.lower())
         columns = self.stream.columns.columns
         return tuple(column.name for column in columns if column.name.lower() in named)
 

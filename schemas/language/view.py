@@ -72,7 +72,12 @@ class View:
         """What the view says, without its formatting: part of its version."""
         return [
             [[key.name, key.type, key.sql] for key in self.keys],
-            [[call.function, call.arguments, call.where, call.types] for call in self.calls],
+            [
+                [call.function, call.arguments, call.where, call.types]
+                # what most calls have none of is not in their meaning
+                + ([call.event_time] if call.event_time else [])
+                for call in self.calls
+            ],
             [[output.name, output.type, output.sql] for output in self.outputs],
             self.scope.meaning(),
             self.where,
@@ -183,7 +188,7 @@ class _Reader:
             outputs=tuple(outputs),
             where=condition.sql("duckdb") if condition is not None else None,
             detail=detail,
-            columns=scope.columns_used(select),
+            columns=scope.columns_used(select, [call.event_time for call in self.calls]),
             references=tuple(
                 dict.fromkeys(reference.name for reference in scope.references.values())
             ),
@@ -515,10 +520,11 @@ class _Reader:
         described = self._described(f"SELECT {', '.join(texts)} {source}", node) if texts else ()
         result = self._described(f"SELECT {function.sql('duckdb')} {source}", node)[0][1]
         types = tuple(type_name for _, type_name in described)
-        call = Call(name, texts, types, where, distinct, result)
+        event_time = scope.event_time() if aggregate.timed else None
+        call = Call(name, texts, types, where, distinct, result, event_time)
         if call not in self.calls:
             try:
-                self.calls[call] = aggregate.build(call)
+                self.calls[call] = aggregate.measure(call)
             except RefusedCall as refused:
                 self._refuse(str(refused), node)
         return list(self.calls).index(call)

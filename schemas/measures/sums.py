@@ -1,13 +1,14 @@
-"""count, sum, avg: core columns merged by sum.
+"""count, sum, avg: core columns merged by sum; of DOUBLE see `doubles`, of wide numbers `limbs`.
 
-Sums are kept as DECIMAL: neither Parquet nor Arrow holds DuckDB's HUGEINT, and a sum of DOUBLE
-depends on the order of the rows.
+Sums are kept as DECIMAL: Parquet holds no HUGEINT, and a sum of DOUBLE would depend on the order of
+the rows.
 """
 
 from __future__ import annotations
 
 from schemas import column_types
-from schemas.measures import values
+from schemas.measures import doubles, limbs, values
+from schemas.measures.kept import FLOATS
 from schemas.measures.measure import (
     Aggregate,
     Call,
@@ -21,13 +22,25 @@ from schemas.measures.measure import (
 # 10^11 values of this many digits still fit in the 38 digits of a sum
 WIDEST = 27
 
+_TIMES = "CAST(avg(epoch_us(...)) AS BIGINT) and make_timestamp of that"
+_WAYS_OUT = {
+    "BOOLEAN": "CAST(... AS INTEGER)",
+    "DATE": _TIMES,
+    "TIMESTAMP": _TIMES,
+    "TIMESTAMP WITH TIME ZONE": _TIMES,
+    "TIME": "epoch(...), its seconds",
+    "INTERVAL": "epoch(...), its seconds",
+}
 
-def _count_of(call: Call, argument: str) -> Partial:
+
+def count_of(call: Call, argument: str) -> Partial:
+    """How many values there are."""
     return Partial("count", "BIGINT", filtered(f"count({argument})", call.where), "sum")
 
 
-def _sum_of(call: Call) -> Partial:
-    argument, type_name = one_argument(call)
+def _narrow(call: Call) -> Partial | None:
+    """The sum of a type of which 10^11 values fit in 38 digits; None for any other."""
+    argument, type_name = call.arguments[0], call.types[0]
     if type_name in column_types.INTEGERS or type_name == "BOOLEAN":
         inner = f"CAST({argument} AS INTEGER)" if type_name == "BOOLEAN" else argument
         fold = filtered(f"sum({inner})", call.where)
@@ -36,12 +49,17 @@ def _sum_of(call: Call) -> Partial:
     if decimal and decimal[0] <= WIDEST:
         fold = filtered(f"sum({argument})", call.where)
         return Partial("sum", f"DECIMAL(38,{decimal[1]})", fold, "sum")
-    instead = {
-        "DOUBLE": "CAST(... AS DECIMAL(18, 6)) with the digits you need",
-        "HUGEINT": f"CAST(... AS DECIMAL({WIDEST}, 0))",
-    }.get(type_name, f"a DECIMAL of at most {WIDEST} digits" if decimal else "a number")
-    message = f"{call.function} must be of an integer or a DECIMAL; got {type_name}. Use {instead}"
-    raise RefusedCall(message)
+    return None
+
+
+def must_be_a_number(call: Call) -> None:
+    """The only argument; RefusedCall where it is nothing to add up."""
+    _, type_name = one_argument(call)
+    wide = type_name in ("HUGEINT", "UHUGEINT", *FLOATS)
+    if not (wide or column_types.number(type_name)):
+        way_out = _WAYS_OUT.get(type_name, "a CAST to one")
+        message = f"{call.function} must be of a number; got {type_name}. Use {way_out}"
+        raise RefusedCall(message)
 
 
 def count(call: Call) -> Measure:
@@ -51,23 +69,63 @@ def count(call: Call) -> Measure:
     if len(call.arguments) > 1:
         message = f"count must have one argument or *; got {len(call.arguments)}"
         raise RefusedCall(message)
-    return Measure((_count_of(call, (*call.arguments, "*")[0]),), "coalesce({0}, 0)")
+    return Measure((count_of(call, (*call.arguments, "*")[0]),), "coalesce({0}, 0)")
+
+
+def count_if(call: Call) -> Measure:
+    """Rows where the argument is true; 0 where there is none."""
+    argument, _ = one_argument(call)
+    where = f"({argument}) AND ({call.where})" if call.where else argument
+    return Measure(
+        (Partial("count", "BIGINT", filtered("count(*)", where), "sum"),), "coalesce({0}, 0)"
+    )
 
 
 def total(call: Call) -> Measure:
     """The sum; NULL where there is no value."""
-    return Measure((_sum_of(call),), "{0}")
+    if call.types[:1] != ("BOOLEAN",):
+        must_be_a_number(call)
+    one_argument(call)
+    if call.types[0] in FLOATS:
+        return Measure(
+            (),
+            "{finished}",
+            doubles.wide(call),
+            doubles.FINISHED,
+            doubles.judged("{total}"),
+            "reproducible",
+            doubles.BOUND,
+        )
+    narrow = _narrow(call)
+    return limbs.total(call) if narrow is None else Measure((narrow,), "{0}")
 
 
 def mean(call: Call) -> Measure:
-    """The exact sum as a DOUBLE, divided once; NULL where there is no value. DuckDB's own avg is
-    this too, but for DECIMAL under a FILTER, where it rounds otherwise in the last bit."""
-    partials = (_sum_of(call), _count_of(call, call.arguments[0]))
-    return Measure(partials, "CAST({0} AS DOUBLE) / nullif({1}, 0)")
+    """The sum as a DOUBLE, divided once; NULL where there is no value. DuckDB's own avg is this
+    too, but for DECIMAL under a FILTER, where it rounds otherwise in the last bit."""
+    must_be_a_number(call)
+    counted = count_of(call, call.arguments[0])
+    if call.types[0] in FLOATS:
+        return Measure(
+            (counted,),
+            "{finished} / nullif({0}, 0)",
+            doubles.wide(call),
+            doubles.FINISHED,
+            doubles.judged("{total} / {n}"),
+            "reproducible",
+            f"the quotient of a sum {doubles.BOUND}",
+        )
+    narrow = _narrow(call)
+    if narrow is None:
+        return limbs.mean(call, counted)
+    return Measure((narrow, counted), "CAST({0} AS DOUBLE) / nullif({1}, 0)")
 
 
 ALL = (
     Aggregate("count", 1, "exact", "none", count),
-    Aggregate("sum", 1, "exact", "none", total),
-    Aggregate("avg", 1, "exact", "none", mean),
+    Aggregate("count_if", 1, "exact", "none", count_if),
+    Aggregate("countif", 1, "exact", "none", count_if),
+    Aggregate("sum", 1, "reproducible", doubles.BOUND, total),
+    Aggregate("avg", 1, "reproducible", doubles.BOUND, mean),
+    Aggregate("mean", 1, "reproducible", doubles.BOUND, mean),
 )

@@ -61,13 +61,20 @@ VIEWS = {
 }
 
 
+SHOPS = b"k,name\nk0,none\nk1,one\n"
+
+
 class Shops(Sealed):
     """A world with a reference beside the stream."""
 
-    def deploy(self, folder: Path, stream: str, views: Any) -> None:
-        folder.mkdir(parents=True)
-        (folder / "shops.csv").write_text("k,name\nk0,none\nk1,one\n")
-        super().deploy(folder, stream, views)
+    def deploy(
+        self,
+        folder: Path,
+        stream: str,
+        views: Mapping[str, str],
+        files: Mapping[str, bytes] | None = None,
+    ) -> None:
+        super().deploy(folder, stream, views, {"shops.csv": SHOPS, **(files or {})})
 
 
 def layered(folder: Path, *views: str) -> Shops:

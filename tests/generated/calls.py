@@ -65,6 +65,7 @@ def _call(shape: Shape) -> Call:
         where=None,
         distinct=shape.distinct,
         result=shape.result,
+        event_time="t",
     )
 
 

@@ -64,7 +64,15 @@ class Stream:
             parts.append(f"PRIMARY KEY ({', '.join(self.key)})")
         null = f", null = '{self.null}'" if self.null else ""
         options = f"topic = '{self.name}', format = '{self.format}'{null}"
+        if self.event_time:
+            options += f", event_time = '{self.event_time}'"
         return f"CREATE STREAM {self.name} ({', '.join(parts)}) WITH ({options});"
+
+    @property
+    def event_time(self) -> str | None:
+        """The first column of a time that there is."""
+        times = (column.name for column in self.columns if column.type == "TIMESTAMP")
+        return next(times, None)
 
     @property
     def typed(self) -> tuple[tuple[str, str], ...]:

@@ -238,8 +238,9 @@ def test_top_k_counts_exactly_and_orders_ties_by_value(measured: Measured) -> No
 
 def view_of(select: str, columns: Mapping[str, str] = COLUMNS) -> CompiledView:
     declared = ", ".join(f"{name} {kind}" for name, kind in columns.items())
+    time = next(name for name, kind in columns.items() if kind == "TIMESTAMP")
     texts = [
-        f"CREATE STREAM rows ({declared}) WITH (topic = 'rows');",
+        f"CREATE STREAM rows ({declared}) WITH (topic = 'rows', event_time = '{time}');",
         f"CREATE VIEW v AS {select};",
     ]
     found, problems = definitions.read([parser.parse("v.sql", text)[0][0] for text in texts])
