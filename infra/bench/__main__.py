@@ -1,20 +1,24 @@
-"""`python -m infra.bench [--events N] [--seconds N]`: every benchmark, as lines for the docs."""
+"""`python -m infra.bench [PART...] [--events N] [--seconds N]`: the benchmarks, as lines for the
+docs; accuracy and folding write their tables there themselves."""
 
 from __future__ import annotations
 
 import argparse
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 from infra import jars
-from infra.bench import backlog, costs, freshness, history, hits, rebuild
+from infra.bench import accuracy, backlog, costs, freshness, history, hits, page, rebuild
 from infra.bench.broker import broker
 
 RATE = 5000
+PARTS = ("accuracy", "costs", "history", "rebuild", "throughput", "freshness")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m infra.bench", description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--events", type=int, default=3_000_000, help="size of the backlog")
     flow = "length of the steady flow, after a minute to warm up"
     parser.add_argument("--seconds", type=int, default=60, help=flow)
@@ -23,12 +27,31 @@ def main() -> None:
     help_ = "size of the master that is rebuilt"
     parser.add_argument("--master", type=int, default=4_000_000, help=help_)
     found = parser.parse_args()
-    with tempfile.TemporaryDirectory(prefix="everview-bench-") as folder:
-        _costs(Path(folder), found.ids)
-        _history(Path(folder), found.epochs)
-        _rebuild(Path(folder), found.master)
-        _throughput(Path(folder), found.events)
-        _freshness(Path(folder), found.seconds)
+    unknown = set(found.parts) - set(PARTS)
+    if unknown:
+        parser.error(f"PART must be of {', '.join(PARTS)}; got {', '.join(sorted(unknown))}")
+    with tempfile.TemporaryDirectory(prefix="everview-bench-") as name:
+        folder = Path(name)
+        works: dict[str, Callable[[], None]] = {
+            "accuracy": _accuracy,
+            "costs": lambda: _costs(folder, found.ids),
+            "history": lambda: _history(folder, found.epochs),
+            "rebuild": lambda: _rebuild(folder, found.master),
+            "throughput": lambda: _throughput(folder, found.events),
+            "freshness": lambda: _freshness(folder, found.seconds),
+        }
+        for part in found.parts or PARTS:
+            works[part]()
+
+
+def _accuracy() -> None:
+    where = page.DOCS / "accuracy.md"
+    for name, lines in (
+        ("counts", accuracy.counts_table(list(accuracy.of_counts()))),
+        ("quantiles", accuracy.quantiles_table(list(accuracy.of_quantiles()))),
+    ):
+        page.write(where, name, lines)
+        print("\n".join(lines), flush=True)
 
 
 def _throughput(folder: Path, events: int) -> None:

@@ -79,6 +79,11 @@ def _fraction(call: Call, text: str) -> Fraction:
     return Fraction(text, int(found["one"] or part or 0), 10 ** len(part))
 
 
+def several(each: list[str]) -> str:
+    """SQL of a list of values; NULL of no rows, which a view without keys may have."""
+    return f"CASE WHEN count(*) > 0 THEN [{', '.join(each)}] END"
+
+
 def median(call: Call) -> Measure:
     """The value in the middle, or between the two there; of texts and booleans the lower one."""
     _, kind = one_argument(call)
@@ -96,7 +101,7 @@ def continuous(call: Call) -> Measure:
     kind = call.types[0]
     rows = values.rows(call)
     each = [_cont(fraction, kind) for fraction in found]
-    shown = f"[{', '.join(each)}]" if listed else each[0]
+    shown = several(each) if listed else each[0]
     parts = [f"{{ours}}[{at}]" for at in range(1, len(found) + 1)] if listed else ["{ours}"]
     within = [_near(ours, one, kind) for ours, one in zip(parts, found, strict=True)]
     return Measure(
@@ -114,7 +119,7 @@ def discrete(call: Call) -> Measure:
     found, listed = fractions(call)
     rows = values.rows(call)
     each = [_disc(fraction) for fraction in found]
-    shown = f"[{', '.join(each)}]" if listed else each[0]
+    shown = several(each) if listed else each[0]
     return Measure((), "{finished}", rows, Finished(shown, call.result, _WINDOWS))
 
 

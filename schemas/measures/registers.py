@@ -1,9 +1,20 @@
-"""approx_count_distinct: HyperLogLog as rows (keys, register, rank), merged by max.
+"""approx_count_distinct: the least and the most hash of each of 4096 registers, as rows (keys,
+register, least, most), merged by min and max.
 
-4096 registers; the low 12 bits of the hash choose the register and the other 52 give the rank, the
-position of their lowest set bit. Registers: Flajolet, Fusy, Gandouet, Meunier, "HyperLogLog"
-(2007). Estimator without bias correction tables: Ertl, "New cardinality estimation algorithms for
-HyperLogLog sketches" (2017), algorithm 6.
+The low 12 bits of the hash choose the register and the upper 32 are a number between 0 and 1 of
+their own, v. Different values fall like a Poisson process of rate L into each register: none has
+the likelihood e^-L, one L * e^-L, and two or more, of which nothing was below `least` or above
+`most`, L^2 * e^(-L * (1 - (most - least))). The product over all registers is greatest where
+
+    L = (registers with a value + registers with two or more) / (4096 - sum of most - least)
+
+and the estimate is 4096 * L. Its standard error is 1 / sqrt(2 * 4096), 1.1 %, for any number up to
+some 10^11; a number of which few share a register is met nearly exactly, as 4096 * L then counts
+them. Where HyperLogLog keeps one rank of a register, which gives 1.6 %, this keeps two order
+statistics: Chassaing, Gerin, "Efficient estimation of the cardinality of large data sets" (2006);
+Giroire, "Order statistics and estimating cardinalities of massive data sets" (2009); Lumbroso, "An
+optimal cardinality estimation algorithm based on order statistics and its full analysis" (2010).
+docs/accuracy.md says what was measured.
 """
 
 from __future__ import annotations
@@ -23,26 +34,14 @@ from schemas.measures.measure import (
 )
 
 REGISTERS = 4096
-INDEX_BITS = 12
-TOP_RANK = 64 - INDEX_BITS + 1
-
-_REST = f"CAST(_value >> {INDEX_BITS} AS BIGINT)"
-# the bits below the lowest set one are its position; no bit at all counts as position 52
-_RANK = f"CAST(least(bit_count(({_REST} & -{_REST}) - 1), {TOP_RANK - 1}) + 1 AS UTINYINT)"
-# the powers of two are summed as integers, exact in any order
-_POWERS = f"CAST(sum(CAST(1 AS BIGINT) << ({TOP_RANK} - _rank)) AS DOUBLE) / pow(2, {TOP_RANK})"
-_EMPTY = f"(({REGISTERS} - count(*)) / {REGISTERS})"
-# sigma(x) = x + sum over k of x^(2^k) * 2^(k-1); beyond 24 terms nothing is left of 4095/4096
-_SIGMA = (
-    f"({_EMPTY} + list_sum(list_transform(range(1, 25), "
-    f"lambda k: pow({_EMPTY}, pow(2, k)) * pow(2, k - 1))))"
-)
-_ESTIMATE = (
-    f"round({REGISTERS}.0 * {REGISTERS} / (2 * ln(2)) / ({_POWERS} + {REGISTERS} * {_SIGMA}))"
-)
+_UPPER = "CAST(_value >> 32 AS UINTEGER)"
+# all of these are integers, the same in any order
+_SEEN = "(count(*) + count(*) FILTER (WHERE _least < _most))"
+_SPREAD = "CAST(sum(CAST(_most - _least AS BIGINT)) AS DOUBLE)"
+_ESTIMATE = f"round({REGISTERS}.0 * {_SEEN} / ({REGISTERS} - {_SPREAD} / pow(2, 32)))"
 
 # eight standard errors; among millions of groups five of them are met by chance
-WITHIN = "abs({ours} - {exact}) <= greatest(3, 0.13 * {exact})"
+WITHIN = "abs({ours} - {exact}) <= greatest(3, 0.09 * {exact})"
 
 
 def distinct(call: Call) -> Measure:
@@ -62,7 +61,10 @@ def distinct(call: Call) -> Measure:
             value=f"hash({argument})",
             where=f"{where} AND ({call.where})" if call.where else where,
             buckets=(Bucket("_register", "USMALLINT", f"_value & {REGISTERS - 1}"),),
-            values=(Partial("_rank", "UTINYINT", f"max({_RANK})", "max"),),
+            values=(
+                Partial("_least", "UINTEGER", f"min({_UPPER})", "min"),
+                Partial("_most", "UINTEGER", f"max({_UPPER})", "max"),
+            ),
             rows=REGISTERS,
         ),
         Finished(_ESTIMATE, "BIGINT"),
@@ -70,4 +72,4 @@ def distinct(call: Call) -> Measure:
     )
 
 
-ALL = (Aggregate("approx_count_distinct", 1, "approximate", "standard error 1.6 %", distinct),)
+ALL = (Aggregate("approx_count_distinct", 2, "approximate", "standard error 1.1 %", distinct),)

@@ -129,7 +129,7 @@ def test_measures(answers: httpx.Client) -> None:
     sql = "SELECT \"column\", class, bound FROM everview.measures WHERE view = 'visitors'"
     assert told(answers, sql) == [
         ["k", "exact", "none"],
-        ["visitors", "approximate", "standard error 1.6 %"],
+        ["visitors", "approximate", "standard error 1.1 %"],
     ]
 
 

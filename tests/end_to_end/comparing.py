@@ -10,8 +10,8 @@ from typing import Any
 
 
 def _planes(told: float, exact: float) -> bool:
-    """Standard error 1.6 %: five of them, and one where groups are small."""
-    return abs(told - exact) <= max(1, 0.08 * exact)
+    """Standard error 1.1 %: five of them, and one where groups are small."""
+    return abs(told - exact) <= max(1, 0.055 * exact)
 
 
 def _delay(told: float, exact: float) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -61,7 +61,7 @@ VIEWS = {
 }
 
 
-SHOPS = b"k,name\nk0,none\nk1,one\n"
+SHOPS_FILE = b"k,name\nk0,none\nk1,one\n"
 
 
 class Shops(Sealed):
@@ -74,7 +74,7 @@ class Shops(Sealed):
         views: Mapping[str, str],
         files: Mapping[str, bytes] | None = None,
     ) -> None:
-        super().deploy(folder, stream, views, {"shops.csv": SHOPS, **(files or {})})
+        super().deploy(folder, stream, views, {"shops.csv": SHOPS_FILE, **(files or {})})
 
 
 def layered(folder: Path, *views: str) -> Shops:

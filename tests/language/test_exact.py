@@ -85,6 +85,6 @@ def test_each_column_says_how_it_is_compared(view: CompiledView) -> None:
     assert view.compared[3].condition == registers.WITHIN
     assert [(each.exactness, each.bound) for each in view.compared[2:5]] == [
         ("exact", "none"),
-        ("approximate", "standard error 1.6 %"),
-        ("approximate", "computed from a value with standard error 1.6 %"),
+        ("approximate", "standard error 1.1 %"),
+        ("approximate", "computed from a value with standard error 1.1 %"),
     ]
