@@ -9,11 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infra import jars
-from infra.bench import accuracy, backlog, costs, freshness, history, hits, page, rebuild
+from infra.bench import accuracy, backlog, costs, folding, freshness, history, hits, page, rebuild
 from infra.bench.broker import broker
 
 RATE = 5000
-PARTS = ("accuracy", "costs", "history", "rebuild", "throughput", "freshness")
+PARTS = ("accuracy", "folding", "costs", "history", "rebuild", "throughput", "freshness")
 
 
 def main() -> None:
@@ -34,6 +34,7 @@ def main() -> None:
         folder = Path(name)
         works: dict[str, Callable[[], None]] = {
             "accuracy": _accuracy,
+            "folding": _folding,
             "costs": lambda: _costs(folder, found.ids),
             "history": lambda: _history(folder, found.epochs),
             "rebuild": lambda: _rebuild(folder, found.master),
@@ -45,13 +46,20 @@ def main() -> None:
 
 
 def _accuracy() -> None:
-    where = page.DOCS / "accuracy.md"
-    for name, lines in (
-        ("counts", accuracy.counts_table(list(accuracy.of_counts()))),
-        ("quantiles", accuracy.quantiles_table(list(accuracy.of_quantiles()))),
-    ):
-        page.write(where, name, lines)
-        print("\n".join(lines), flush=True)
+    _told("accuracy.md", "counts", accuracy.counts_table(list(accuracy.of_counts())))
+    _told("accuracy.md", "quantiles", accuracy.quantiles_table(list(accuracy.of_quantiles())))
+
+
+def _folding() -> None:
+    _told("performance.md", "folding", folding.table(list(folding.of_measures())))
+    together, dearest = folding.of_ten()
+    ratio = f"All ten take {together.fold / dearest.fold:.1f} times as long as the dearest."
+    _told("performance.md", "ten", [*folding.table([together, dearest]), "", ratio])
+
+
+def _told(document: str, name: str, lines: list[str]) -> None:
+    page.write(page.DOCS / document, name, lines)
+    print("\n".join(lines), flush=True)
 
 
 def _throughput(folder: Path, events: int) -> None:

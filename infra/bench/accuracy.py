@@ -56,12 +56,13 @@ KINDS: Mapping[str, str] = {
 
 @dataclass(frozen=True)
 class Counts:
-    """Distinct counts of one size: the share within three times what was promised, and errors
-    relative to the size."""
+    """Distinct counts of one size: the share within three times what was promised, the share off by
+    at most two, and errors relative to the size."""
 
     size: int
     seeds: int
     within: float
+    near: float
     mean: float
     spread: float
     worst: float
@@ -103,6 +104,7 @@ def of_counts(sizes: Mapping[int, int] = SIZES) -> Iterator[Counts]:
             size,
             seeds,
             float((np.abs(off) <= 3 * PROMISED * size).mean()),
+            float((np.abs(off) <= 2).mean()),
             float((off / size).mean()),
             float(np.sqrt(((off / size) ** 2).mean())),
             float(np.abs(off / size).max()),
@@ -158,6 +160,7 @@ def counts_table(found: Sequence[Counts]) -> list[str]:
             f"{each.size:,}",
             f"{each.seeds:,}",
             f"{each.within:.2%}",
+            f"{each.near:.2%}" if each.size < FEW else "",
             f"{each.mean:+.3%}",
             f"{each.spread:.3%}",
             f"{each.worst:.2%}",
