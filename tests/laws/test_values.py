@@ -66,10 +66,10 @@ def test_all_measures_of_one_argument_share_its_rows(view: CompiledView) -> None
     assert len(view.tables) == 1 + len(COLUMNS)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [1, 3])
 def test_every_type_is_duckdbs_own_answer(view: CompiledView, seed: int) -> None:
     truth = duckdb.connect()
-    size, rows = 10.0 ** (6 * seed), (1, 7, 90, 400)[seed]
+    size, rows = 10.0 ** (6 * seed), 100 * seed
     truth.execute(f"SELECT setseed({seed / 10})")
     drawn = ", ".join(
         f"CASE WHEN random() < 0.9 THEN ({text.replace('size', repr(size))})::{kind} END AS c{at}"
