@@ -42,6 +42,7 @@ INSTEAD = {
     "MAP": "JSON and generated columns",
     "ARRAY": "JSON and generated columns",
 }
+DECIMAL = re.compile(r"DECIMAL\((\d+),(\d+)\)")
 KNOWN = ", ".join(dict.fromkeys([*NAMES.values(), "DECIMAL(p, s)"]))
 
 
@@ -71,10 +72,8 @@ def canonical(declared: exp.DataType | None, written: str = "") -> tuple[str, st
 
 def decimal(type_name: str) -> tuple[int, int] | None:
     """Width and scale of a DECIMAL, None for any other type."""
-    if not type_name.startswith("DECIMAL("):
-        return None
-    width, scale = type_name[len("DECIMAL(") : -1].split(",")
-    return int(width), int(scale)
+    found = DECIMAL.fullmatch(type_name)
+    return (int(found[1]), int(found[2])) if found else None
 
 
 def number(type_name: str) -> bool:

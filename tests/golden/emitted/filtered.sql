@@ -18,8 +18,8 @@ SELECT "day", "_bucket", CAST(sum("_count") AS BIGINT) AS "_count", CAST(min("_l
 
 -- finish _finished_buckets_0
 SELECT "day", CAST(min(CASE
-WHEN (greatest(1, ceil(0.9 * _all)) - (_upto - _count)) = 1 OR _least = _most THEN _least
-WHEN (greatest(1, ceil(0.9 * _all)) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, ceil(0.9 * _all)) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DOUBLE), _most))) END) FILTER (WHERE _upto >= greatest(1, ceil(0.9 * _all)) AND _upto - _count < greatest(1, ceil(0.9 * _all))) AS DOUBLE) AS "_finished_buckets_0"
+WHEN (greatest(1, (_all * 9 + 9) // 10) - (_upto - _count)) = 1 OR _least = _most THEN _least
+WHEN (greatest(1, (_all * 9 + 9) // 10) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, (_all * 9 + 9) // 10) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DOUBLE), _most))) END) FILTER (WHERE _upto >= greatest(1, (_all * 9 + 9) // 10) AND _upto - _count < greatest(1, (_all * 9 + 9) // 10)) AS DOUBLE) AS "_finished_buckets_0"
 FROM (SELECT *, sum(_count) OVER (PARTITION BY "day" ORDER BY _bucket) AS _upto, sum(_count) OVER (PARTITION BY "day") AS _all FROM wide) GROUP BY "day"
 
 -- present

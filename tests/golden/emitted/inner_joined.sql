@@ -1,5 +1,5 @@
 -- fold core
-SELECT "s"."city" AS "town", CAST(count(*) AS BIGINT) AS "_count_0", CAST(sum("v"."price") AS DECIMAL(38,2)) AS "_sum_1", CAST(sum(LENGTH("s"."city")) AS DECIMAL(38,0)) AS "_sum_2" FROM counted AS "v" JOIN reference_shops_a22dd128db275cc2 AS "s" ON "v"."shop" = "s"."shop" WHERE NOT "s"."city" IS NULL GROUP BY 1
+SELECT "s"."city" AS "town", CAST(count(*) AS BIGINT) AS "_count_0", CAST(sum("v"."price") AS DECIMAL(38,2)) AS "_sum_1", CAST(sum(LENGTH("s"."city")) AS DECIMAL(38,0)) AS "_sum_2" FROM counted AS "v" JOIN reference_shops_d30c138f113134e9 AS "s" ON "v"."shop" = "s"."shop" WHERE NOT "s"."city" IS NULL GROUP BY 1
 
 -- merge core
 SELECT "town", CAST(sum("_count_0") AS BIGINT) AS "_count_0", CAST(sum("_sum_1") AS DECIMAL(38,2)) AS "_sum_1", CAST(sum("_sum_2") AS DECIMAL(38,0)) AS "_sum_2" FROM parts GROUP BY "town"

@@ -18,16 +18,17 @@ SELECT "shop", "_bucket", CAST(sum("_count") AS BIGINT) AS "_count", CAST(min("_
 
 -- finish _finished_buckets_0
 SELECT "shop", CAST(min(CASE
-WHEN (greatest(1, ceil(0.5 * _all)) - (_upto - _count)) = 1 OR _least = _most THEN _least
-WHEN (greatest(1, ceil(0.5 * _all)) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, ceil(0.5 * _all)) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, ceil(0.5 * _all)) AND _upto - _count < greatest(1, ceil(0.5 * _all))) AS DECIMAL(12,2)) AS "_finished_buckets_0"
+WHEN (greatest(1, (_all * 5 + 9) // 10) - (_upto - _count)) = 1 OR _least = _most THEN _least
+WHEN (greatest(1, (_all * 5 + 9) // 10) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, (_all * 5 + 9) // 10) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, (_all * 5 + 9) // 10) AND _upto - _count < greatest(1, (_all * 5 + 9) // 10)) AS DECIMAL(12,2)) AS "_finished_buckets_0"
 FROM (SELECT *, sum(_count) OVER (PARTITION BY "shop" ORDER BY _bucket) AS _upto, sum(_count) OVER (PARTITION BY "shop") AS _all FROM wide) GROUP BY "shop"
 
 -- finish _finished_buckets_0_1
-SELECT "shop", CAST([min(CASE
-WHEN (greatest(1, ceil(0 * _all)) - (_upto - _count)) = 1 OR _least = _most THEN _least
-WHEN (greatest(1, ceil(0 * _all)) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, ceil(0 * _all)) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, ceil(0 * _all)) AND _upto - _count < greatest(1, ceil(0 * _all))), min(CASE
-WHEN (greatest(1, ceil(1 * _all)) - (_upto - _count)) = 1 OR _least = _most THEN _least
-WHEN (greatest(1, ceil(1 * _all)) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, ceil(1 * _all)) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, ceil(1 * _all)) AND _upto - _count < greatest(1, ceil(1 * _all)))] AS DECIMAL(12,2)[]) AS "_finished_buckets_0_1"
+SELECT "shop", CAST(CASE
+WHEN count(*) > 0 THEN [min(CASE
+WHEN (greatest(1, (_all * 0 + 0) // 1) - (_upto - _count)) = 1 OR _least = _most THEN _least
+WHEN (greatest(1, (_all * 0 + 0) // 1) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, (_all * 0 + 0) // 1) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, (_all * 0 + 0) // 1) AND _upto - _count < greatest(1, (_all * 0 + 0) // 1)), min(CASE
+WHEN (greatest(1, (_all * 1 + 0) // 1) - (_upto - _count)) = 1 OR _least = _most THEN _least
+WHEN (greatest(1, (_all * 1 + 0) // 1) - (_upto - _count)) = _count THEN _most ELSE least(_most, greatest(_least, coalesce(TRY_CAST(CAST(_least AS DOUBLE) + (((greatest(1, (_all * 1 + 0) // 1) - (_upto - _count)) - 1) / (_count - 1)) * (CAST(_most AS DOUBLE) - CAST(_least AS DOUBLE)) AS DECIMAL(12,2)), _most))) END) FILTER (WHERE _upto >= greatest(1, (_all * 1 + 0) // 1) AND _upto - _count < greatest(1, (_all * 1 + 0) // 1))] END AS DECIMAL(12,2)[]) AS "_finished_buckets_0_1"
 FROM (SELECT *, sum(_count) OVER (PARTITION BY "shop" ORDER BY _bucket) AS _upto, sum(_count) OVER (PARTITION BY "shop") AS _all FROM wide) GROUP BY "shop"
 
 -- present
