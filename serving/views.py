@@ -169,6 +169,9 @@ class _Merged:
 
     def apply(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table | None) -> None:
         delta = self._nothing(connection) if rows is None else rows
+        if self.partial.single:
+            self.fill(connection, delta)
+            return
         connection.register(DELTA, delta)
         self._changed += _number(connection, self._upsert)
         connection.unregister(DELTA)

@@ -50,7 +50,7 @@ def tables(view: View, sources: Mapping[str, str]) -> tuple[PartialTable, ...]:
     if view.detail:  # each row is a group of its own
         folded, group = [f"CAST(1 AS {core[0].type}) AS {sql.name(core[0].name)}"], ""
     fold = f"SELECT {', '.join(selected + folded)} {source}{where}{group}"
-    found = [PartialTable("core", keys, (), core, fold)]
+    found = [PartialTable("core", keys, (), core, fold, view.detail)]
     for wide, name in wide_tables(view).items():
         found.append(_wide(view, wide, name, source))
     return tuple(found)

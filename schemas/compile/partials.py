@@ -25,13 +25,15 @@ class PartialColumn:
 
 @dataclass(frozen=True)
 class PartialTable:
-    """One relation of partials. `fold` is a SELECT over `counted` and the references."""
+    """One relation of partials. `fold` is a SELECT over `counted` and the references. Of `single`
+    rows each is one event's, and its merge with any other table adds rows and changes none."""
 
     name: str
     group: tuple[tuple[str, str], ...]
     buckets: tuple[tuple[str, str], ...]
     partials: tuple[PartialColumn, ...]
     fold: str
+    single: bool = False
 
     @property
     def keys(self) -> tuple[tuple[str, str], ...]:

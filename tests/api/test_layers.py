@@ -31,6 +31,7 @@ LAYERED = {
     "by_value": """SELECT k, count(DISTINCT u) AS users, histogram(n) AS ns,
         median(moment) AS middle, quantile_disc(n, [0.1, 0.9]) AS ends,
         median(n) FILTER (WHERE u > 3) AS half FROM hits GROUP BY k""",
+    "events": "SELECT k, u + 1 AS more, moment FROM hits WHERE n > 2 OR n IS NULL",
 }
 
 

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
+from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -330,6 +331,21 @@ def test_few_distinct_values_are_counted_exactly(
     view = folding.view(f"d_{name}")
     found = presented(view, [part[view.version] for part in parts])
     assert _multiset(found) == _multiset(truth.answer(f"SELECT {DISTINCTS[name][1]}"))
+
+
+def test_a_replayed_reject_is_an_event_of_its_own(tmp_path: Path) -> None:
+    """It keeps its partition and offset, which tell a view of single events what it is."""
+    stream = "CREATE STREAM s (n INTEGER CHECK (n > 0)) WITH (topic = 's');"
+    view = "CREATE VIEW v AS SELECT n FROM s;"
+    strict = Folding(load(tmp_path / "strict", stream, view))
+    loose = Folding(load(tmp_path / "loose", stream.replace("CHECK (n > 0)", ""), view))
+    (own,) = strict.views
+    assert loose.view("v").version == own.version
+    values = [b'{"n":1}', b'{"n":-1}', b'{"n":1}']
+    (first,) = strict.epoch(1, START, records(values))
+    (again,) = loose.epoch(2, START, records(values[1:2], offset=1))
+    parts = [first.partials[own.version], again.partials[own.version]]
+    assert sorted(presented(own, parts)) == [(-1,), (1,), (1,)]
 
 
 def test_columns_are_named_and_typed_as_the_text_says(folding: Folding) -> None:
