@@ -134,9 +134,10 @@ def _clauses(nodes: _Nodes) -> Iterator[_Nodes]:
 
 def _split(nodes: _Nodes) -> Iterator[_Nodes]:
     """The items between commas, each with the comma behind it."""
-    start = 0
+    start, parameters = 0, False  # those of `lambda a, b: ...` are no items
     for at, node in enumerate(nodes):
-        if node.text == ",":
+        parameters = _word(node) == "LAMBDA" or (parameters and node.text != ":")
+        if node.text == "," and not parameters:
             yield nodes[start : at + 1]
             start = at + 1
     if nodes[start:]:

@@ -118,17 +118,13 @@ def _warnings(view: View, costs: ViewCost) -> list[Problem]:
     for column in costs.columns:
         for wide in column.unbounded:
             message = (
-                f"warning: {statement.subject}, column {column.column!r}: {_plain(wide.calls[0])} "
+                f"warning: {statement.subject}, column {column.column!r}: {wide.calls[0]} "
                 f"keeps a row of {wide.width} bytes or more for each different value in each "
                 f"group, {_size(wide.width * cost.MILLION)} for a million of them. Where there may "
                 "be many, use an approximate measure, or coarser values"
             )
             found.append(statement.problem_of_name(message))
     return found
-
-
-def _plain(call: str) -> str:
-    return call.replace('"', "")
 
 
 def _size(count: int) -> str:
@@ -217,8 +213,9 @@ def _print_costs(costs: ViewCost) -> None:
         console.print(table)
     for line in captured.get().splitlines():
         print(f"    {line.rstrip()}")
-    wide = "".join(f"; {wide.table}: {_of_wide(wide)}" for wide in costs.wide)
-    print(f"    a group of all takes {costs.core_bytes} bytes in core{wide}")
+    print(f"    a group of them all takes {costs.core_bytes} bytes in core")
+    for wide in costs.wide:
+        print(f"        and {_of_wide(wide)} in {wide.table}")
 
 
 def _takes(column: ColumnCost) -> str:

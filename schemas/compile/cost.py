@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas import column_types
 from schemas.compile import exact, fold
@@ -55,7 +55,8 @@ class WideCost:
 @dataclass(frozen=True)
 class ColumnCost:
     """An output column: how far it may be off, the partial tables that it needs, the bytes of a
-    group in the core table (partials that columns share count for each), and its wide tables."""
+    group in the core table (partials that columns share count for each), and its wide tables. What
+    no aggregate is in is a key, also in a view of single events."""
 
     column: str
     type: str
@@ -83,11 +84,26 @@ class ViewCost:
 
 def width(type_name: str) -> int:
     """Bytes of a value of a type; of what has no fixed width `TEXT`."""
+    if type_name.startswith("STRUCT(") and type_name.endswith(")"):
+        inside = type_name[len("STRUCT(") : -1]
+        return sum(width(field.split(" ", 1)[1]) for field in _fields(inside))
     decimal = column_types.decimal(type_name)
     if decimal is not None:
         digits = decimal[0]
         return 2 if digits <= 4 else 4 if digits <= 9 else 8 if digits <= 18 else 16
     return _WIDTHS.get(type_name, TEXT)
+
+
+def _fields(inside: str) -> list[str]:
+    """`a INTEGER`, `b DECIMAL(9,2)` of what stands between the parentheses of a STRUCT."""
+    found, depth = [""], 0
+    for character in inside:
+        depth += (character == "(") - (character == ")")
+        if character == "," and depth == 0:
+            found.append("")
+        else:
+            found[-1] += character
+    return [field.strip() for field in found]
 
 
 def of_view(view: View) -> ViewCost:
@@ -104,13 +120,17 @@ def of_view(view: View) -> ViewCost:
 def _wide(view: View, tables: dict[str, PartialTable]) -> dict[str, WideCost]:
     found = {}
     for wide, name in fold.wide_tables(view).items():
-        users = [
-            f"{call.function}({', '.join(call.arguments)})"
-            for call, measure in zip(view.calls, view.measures, strict=True)
-            if measure.wide == wide
-        ]
-        found[name] = WideCost(name, wide.rows, _row(tables[name]), tuple(users))
+        numbers = [at for at, measure in enumerate(view.measures) if measure.wide == wide]
+        calls = tuple(_call(view, at) for at in numbers)
+        found[name] = WideCost(name, wide.rows, _row(tables[name]), calls)
     return found
+
+
+def _call(view: View, at: int) -> str:
+    """An aggregate call, as people write it."""
+    call = view.calls[at]
+    distinct = "DISTINCT " if call.distinct else ""
+    return f"{call.function}({distinct}{', '.join(call.arguments)})".replace('"', "")
 
 
 def _column(
@@ -120,7 +140,11 @@ def _column(
     measures = [view.measures[at] for at in dict.fromkeys(calls)]
     partials = {partial for measure in measures for partial in measure.partials}
     names = fold.wide_tables(view)
-    needed = dict.fromkeys(names[each.wide] for each in measures if each.wide is not None)
+    needed: dict[str, list[str]] = {}
+    for at in dict.fromkeys(calls):
+        own = view.measures[at].wide
+        if own is not None:
+            needed.setdefault(names[own], []).append(_call(view, at))
     tables = ("core", *needed) if partials or not needed else tuple(needed)
     return ColumnCost(
         column=output.name,
@@ -130,7 +154,7 @@ def _column(
         bound=compared.bound,
         tables=tables,
         core_bytes=sum(width(partial.type) for partial in partials),
-        wide=tuple(wide[name] for name in needed),
+        wide=tuple(replace(wide[name], calls=tuple(called)) for name, called in needed.items()),
     )
 
 

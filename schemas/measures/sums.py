@@ -97,7 +97,9 @@ def total(call: Call) -> Measure:
             doubles.BOUND,
         )
     narrow = _narrow(call)
-    return limbs.total(call) if narrow is None else Measure((narrow,), "{0}")
+    if narrow is None:
+        return limbs.total(call)
+    return Measure((narrow,), "{0}", exactness="exact", bound="none")
 
 
 def mean(call: Call) -> Measure:
@@ -118,7 +120,8 @@ def mean(call: Call) -> Measure:
     narrow = _narrow(call)
     if narrow is None:
         return limbs.mean(call, counted)
-    return Measure((narrow, counted), "CAST({0} AS DOUBLE) / nullif({1}, 0)")
+    present = "CAST({0} AS DOUBLE) / nullif({1}, 0)"
+    return Measure((narrow, counted), present, exactness="exact", bound="none")
 
 
 ALL = (

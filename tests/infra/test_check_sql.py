@@ -14,7 +14,7 @@ from infra import cli
 from infra.layout import WIDTH, laid_out
 from infra.verbs import check
 from schemas import project
-from schemas.compile import cost
+from schemas.compile import cost, fold
 from tests.folding import load
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "project"
@@ -91,6 +91,11 @@ def test_layout_by_example() -> None:
         "GROUP BY 1, 2",
         "ORDER BY a",
     ]
+    call = f"list_reduce({'x' * 80}, lambda a, b: a + b)"
+    assert laid_out(f"SELECT {call}").splitlines()[2:4] == [
+        f"        {'x' * 80},",
+        "        lambda a, b: a + b",
+    ]
     for odd in ("SELECT (1", "SELECT 1 -- so", "SELECT 'a\nb'", "SELECT 'open"):
         assert laid_out(odd) == odd
 
@@ -119,39 +124,51 @@ def test_what_each_column_costs(tmp_path: Path) -> None:
     # k, up; count, sum, count of n, max
     assert found.core_bytes == 16 + 1 + 8 + 16 + 8 + 4
     registers, values = found.wide[0], found.wide[2]
-    assert (registers.width, registers.bytes) == (16 + 1 + 2 + 1, 4096 * 20)
-    assert (values.width, values.bytes) == (16 + 1 + 16 + 8, None)
+    tables = {table.name: table for table in fold.tables(view, {})}
+    for wide in (registers, values):
+        table = tables[wide.table]
+        kinds = [kind for _, kind in table.keys] + [kind for _, kind, _ in table.values]
+        assert wide.width == sum(map(cost.width, kinds)) > 16
+    assert (registers.bytes, values.bytes) == (4096 * registers.width, None)
+    assert values.calls == ("approx_top_k(s.k, 3)",)
+    assert cost.width("STRUCT(a INTEGER, b STRUCT(c DECIMAL(9,2), d VARCHAR))") == 4 + 4 + 16
     assert next(each.bound for each in found.columns if each.column == "middle").startswith(
         "computed from a value with within 1 %"
     )
 
 
 def test_check_tells_costs_and_warns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (tmp_path / "s.sql").write_text(STREAM + VIEW)
+    (view,) = load(tmp_path, STREAM + VIEW).definitions.views.values()
+    registers, _, values = cost.of_view(view).wide
+    wide, size = values.width, registers.bytes
 
     assert cli.main(["check", "--project", str(tmp_path)]) == 0
     said = capsys.readouterr()
     assert said.out.endswith("1 stream, 0 tables, 1 view: all good\n")
     assert said.err == (
-        "s.sql:3:13: warning: view 'v', column 'top': approx_top_k(s.k, 3) keeps a row of 41 bytes "
-        "or more for each different value in each group, 41.0 MB for a million of them. Where "
-        "there may be many, use an approximate measure, or coarser values\n"
+        "000.sql:3:13: warning: view 'v', column 'top': approx_top_k(s.k, 3) keeps a row of "
+        f"{wide} bytes or more for each different value in each group, {wide}.0 MB for a million "
+        "of them. Where there may be many, use an approximate measure, or coarser values\n"
     )
 
     assert cli.main(["check", "--sql", "--project", str(tmp_path)]) == 0
     shown = capsys.readouterr().out
     line = next(each for each in shown.splitlines() if each.strip().startswith("about "))
-    assert line.split("  ")[-1].strip() == "at most 4,096 rows of 20 bytes (81.9 kB)"
-    assert "    a group of all takes 53 bytes in core; registers_0: at most 4,096 rows" in shown
+    assert size is not None
+    told_size = f"at most 4,096 rows of {registers.width} bytes ({size / 1000:.1f} kB)"
+    assert line.split("  ")[-1].strip() == told_size
+    assert (
+        f"    a group of them all takes 53 bytes in core\n        and {told_size} in registers_0\n"
+    ) in shown
     assert "\n-- merge core\nSELECT\n" in shown
 
     assert cli.main(["check", "--sql", "--json", "--project", str(tmp_path)]) == 0
     told: dict[str, Any] = json.loads(capsys.readouterr().out)
     assert told["problems"] == []
-    assert [(each["file"], each["line"]) for each in told["warnings"]] == [("s.sql", 3)]
+    assert [(each["file"], each["line"]) for each in told["warnings"]] == [("000.sql", 3)]
     view = told["definitions"][-1]
     top = view["columns"][-1]
     assert (top["name"], top["exactness"], top["tables"]) == ("top", "exact", ["values_2"])
-    assert top["wide"] == [{"table": "values_2", "rows": None, "row_bytes": 41, "bytes": None}]
+    assert top["wide"] == [{"table": "values_2", "rows": None, "row_bytes": wide, "bytes": None}]
     assert view["group"]["core_bytes"] == 53
     assert any(each["step"] == "present" and "\n" in each["sql"] for each in view["sql"])

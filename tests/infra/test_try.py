@@ -266,3 +266,10 @@ def test_the_page_shows_what_happens(capsys: Text) -> None:
         assert cli.main(shlex.split(step.command)[1:]) == 0
         said = capsys.readouterr().out.replace("\r\n", "\n")
         assert step.output.startswith(said), step.command
+    capsys.readouterr()
+    assert cli.main(["check", "--sql"]) == 0
+    shown = capsys.readouterr().out
+    _, costs = page.read_text(encoding="utf-8").split("## What a view costs", 1)
+    table = [line for line in costs.split("## ")[0].splitlines() if line.startswith("    ")]
+    assert len(table) > 3
+    assert all(f"{line}\n" in shown for line in table)
