@@ -8,9 +8,9 @@ import shlex
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -230,31 +230,35 @@ def test_a_view_that_cannot_be_folded_names_the_line(tmp_path: Path, capsys: Tex
 
 
 def test_a_killed_try_leaves_the_project_alone(shop: Path, tmp_path: Path) -> None:
-    endings = {signal.SIGINT: 130, signal.SIGKILL: -signal.SIGKILL}
-    folders = {ending: tmp_path / ending.name for ending in endings}
-    started = {}
-    with ExitStack() as stack:
-        for ending, folder in folders.items():
-            folder.mkdir()
-            process = subprocess.Popen(
-                [sys.executable, "-m", "infra", "try", "shop_day", "-"],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                cwd=shop,
-                env={**os.environ, "TMPDIR": str(folder)},
-            )
-            started[ending] = stack.enter_context(process)
-            stack.callback(process.kill)
-        for ending, process in started.items():
+    with subprocess.Popen(
+        [sys.executable, "-m", "infra", "try", "shop_day", "-"],
+        stdin=subprocess.PIPE,
+        cwd=shop,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+    ) as process:
+        try:
             assert process.stdin is not None
             process.stdin.write((shop / "orders.ndjson").read_bytes())
             process.stdin.flush()
             until = time.monotonic() + WAIT
-            while not any(folders[ending].iterdir()) and time.monotonic() < until:
+            while not any(tmp_path.iterdir()) and time.monotonic() < until:
                 time.sleep(0.02)
-            process.send_signal(ending)
-            assert process.wait(WAIT) == endings[ending]
-    assert list(folders[signal.SIGINT].iterdir()) == []
+        finally:
+            process.kill()
+        assert process.wait(WAIT) == -signal.SIGKILL
+
+
+def test_an_interrupt_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+
+    def interrupted(*_: object) -> None:
+        assert any(tmp_path.iterdir())
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(trial, "table_of", interrupted)
+
+    assert cli.main(["try", "shop_day", "orders.ndjson"]) == 130
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_page_shows_what_happens(capsys: Text) -> None:
