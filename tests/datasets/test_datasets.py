@@ -28,7 +28,7 @@ from tests.datasets.projects import ALL, Estimate, Project, Sent
 from tests.engine.batching import Sealed
 
 Row = Mapping[str, object]
-STANDARD_ERROR = Fraction("0.016")  # of a distinct count
+STANDARD_ERROR = Fraction("0.011")  # of a distinct count
 QUANTILE_ERROR = Fraction("0.0101")
 
 
