@@ -10,6 +10,7 @@ from schemas.language import near
 OF_THE_WHOLE = ("must appear in the GROUP BY clause", "Referenced column", "Referenced table")
 # pattern -> what to say instead, with its groups
 WORDS = (
+    (r"Deprecated lambda arrow.*", "a lambda must be written lambda x: ...; got one with ->"),
     (
         r'column "(.+?)" must appear in the GROUP BY clause.*',
         r"column '\1' must be grouped or aggregated; add it to GROUP BY",

@@ -30,7 +30,7 @@ class Piece:
         that it quotes, or the whole piece."""
         if error.offset is not None and error.offset >= self.before:
             return self.start + error.offset - self.before, 0
-        for quoted in re.findall(r"""["']([^"']+)["']""", error.message):
+        for quoted in re.findall(r"""["'(]([^"'()]+)["')]""", error.message):
             for token in statement.tokens:
                 if self.start <= token.start < self.end and token.text == quoted:
                     return token.start, 0

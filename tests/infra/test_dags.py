@@ -162,7 +162,7 @@ def test_a_wrong_schedule_of_a_view_is_refused_with_its_place(
 
     assert cli.main(["check", "--project", str(folder)]) == 2
 
-    expected = "all.sql:3:26: option 'rebuild' of view 'by_key' must be @hourly, @daily, @weekly, "
+    expected = "all.sql:3:36: option 'rebuild' of view 'by_key' must be @hourly, @daily, @weekly, "
     said = capsys.readouterr().err
     assert said.startswith(expected)
     assert f"or 'never'; got {text!r}" in said
