@@ -25,6 +25,7 @@ from schemas import definitions, language
 from schemas.errors import Problem
 from schemas.language import parser
 
+pytestmark = pytest.mark.slow
 HERE = Path(__file__).parent / "errors"
 NAMES = sorted(file.stem for file in HERE.glob("*.sql"))
 PROJECT = HERE / "project"
