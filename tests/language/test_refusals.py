@@ -219,9 +219,9 @@ VIEWS = [
     ("SELECT §sum(n ORDER BY n) FROM sales", "must not have an order of its own"),
     ("SELECT §cuont(*) FROM sales", "got 'cuont'; did you mean 'count'?"),
     ("SELECT §sum(k) FROM sales", "'sum(VARCHAR)'"),
-    ("SELECT §avg(ts) FROM sales", "avg must be of a number; got TIMESTAMP. Use CAST(avg(epoch_us(...)) AS BIGINT) and"),
+    ("SELECT §avg(ts) FROM sales", "avg must be of a number; got TIMESTAMP"),
     ("SELECT §max(n, 3) FROM sales", "max must have one argument; got 2"),
-    ("SELECT §min(j) FROM sales", "got JSON. CAST it to VARCHAR, or take a part of it"),
+    ("SELECT §min(j) FROM sales", "got JSON. CAST it to VARCHAR"),
     ("SELECT §approx_count_distinct(j) FROM sales", "CAST it to VARCHAR"),
     ("SELECT sum(§count(*)) FROM sales", "cannot be nested"),
     ("SELECT count(*) FROM sales WHERE §count(*) > 1", "WHERE must not hold an aggregate"),
@@ -498,7 +498,7 @@ CREATE VIEW raw AS SELECT count(*) FROM sales;
 """
     found = told(text)
     assert [problem.line for problem in found] == [1, 1, 1, 1, 2, 3, 4]
-    text = """CREATE VIEW a AS SELECT sum(j), k FROM sales GROUP BY k HAVING true LIMIT 3;
+    text = """CREATE VIEW a AS SELECT sum(k), k FROM sales GROUP BY k HAVING true LIMIT 3;
 CREATE VIEW b AS SELECT list(k), now() FROM sales;
 CREATE VIEW c AS SELECT kk, count(*) FROM sales GROUP BY kk;
 """
