@@ -28,8 +28,8 @@ SEED = int(os.environ.get("EVERVIEW_SEED", "7"))
 
 @pytest.mark.parametrize("shard", range(SHARDS))
 def test_generated_cases(shard: int, tmp_path: Path) -> None:
-    bundles = -(-COUNT // running.CASES)
-    tally = running.run(SEED, range(shard, bundles, SHARDS))
+    bundles = -(-COUNT // (running.CASES * SHARDS))
+    tally = running.run(SEED, range(shard * bundles, (shard + 1) * bundles))
     for at, failing in enumerate(tally.failing[:3]):
         found = shrunk(failing)
         path = tmp_path / f"counterexample_{at}.py"

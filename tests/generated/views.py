@@ -274,7 +274,9 @@ class Writer:
         chance = self.chance
         if not exact:
             if kind != "DOUBLE":
-                return f"({text}) IS NULL"
+                listed = kind.endswith("]")
+                of_list = (f"len({text})", f"({text})[1]") if listed else ()
+                return chance.choice((f"({text}) IS NULL", *of_list))
             condition = f"count(*) > {chance.randint(0, 3)}"
             templates = (*_ROBUST, f"CASE WHEN {condition} THEN {{0}} END")
             for _ in range(depth):
