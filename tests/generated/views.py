@@ -275,8 +275,9 @@ class Writer:
         if not exact:
             if kind != "DOUBLE":
                 listed = kind.endswith("]")
-                of_list = (f"len({text})", f"({text})[1]") if listed else ()
-                return chance.choice((f"({text}) IS NULL", *of_list))
+                choices = [f"({text}) IS NULL"]
+                choices += [f"len({text})", f"({text})[1]"] if listed else []
+                return chance.choice(choices)
             condition = f"count(*) > {chance.randint(0, 3)}"
             templates = (*_ROBUST, f"CASE WHEN {condition} THEN {{0}} END")
             for _ in range(depth):

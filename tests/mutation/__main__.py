@@ -1,9 +1,9 @@
 """`python -m tests.mutation [FILE ...] [--part N/M] [--minutes N]`: does a test fail for each small
 change?
 
-Each mutant (`mutants.py`) is a module that is imported in place of its file by a forked process,
-which runs the tests of that part of the project until one fails. Golden texts are not among them:
-they fail for any change, and say nothing of its being wrong. Survivors are printed;
+Each mutant (`mutants.py`) takes the place of its file in a forked process, which judges generated
+cases and runs the tests of that part of the project until one fails. Golden texts are not among
+them: they fail for any change, and say nothing of its being wrong. Survivors are printed;
 `survivors.md` says of those that were left why they are.
 """
 
@@ -32,20 +32,45 @@ from tests.mutation import mutants
 from tests.mutation.mutants import NOTHING, Mutant
 
 FOLDERS = ("schemas/measures", "schemas/compile")
-# cheap ones first
+# beside generated cases and the laws of the aggregates of a file
 TESTS = {
-    "measures": (
-        ["tests/laws/test_measures.py", "-k", "{laws}"],
-        ["tests/language/test_refusals.py", "tests/language/test_exact.py"],
-    ),
-    "compile": (
-        ["tests/language/test_exact.py", "tests/engine/test_parse.py"],
-        ["tests/laws/test_law.py"],
-        ["tests/language", "tests/engine/test_declarations.py", "tests/laws/test_measures.py"],
-    ),
+    "measures": ["tests/language", "tests/laws/test_measures.py"],
+    "compile": [
+        "tests/language/test_exact.py",
+        "tests/engine/test_parse.py",
+        "tests/laws/test_law.py",
+        "tests/language",
+        "tests/engine/test_declarations.py",
+        "tests/laws/test_measures.py",
+    ],
 }
 BUNDLES = 5  # of generated cases, before all others
 LIMIT = 240  # seconds; whoever takes longer is as good as found out
+
+
+def _put(mutant: Mutant) -> None:
+    """Let a mutant be what its file is. A file of measures, which nothing knows but by ALL, is
+    changed where it is; all others are imported in this process for the first time."""
+    if mutant.path.parent.name != "measures" or mutant.path.stem in ("measure", "__init__"):
+        sys.meta_path.insert(0, Instead(mutant))
+        return
+    from schemas import measures
+
+    module = getattr(measures, mutant.path.stem)
+    Instead(mutant).exec_module(module)
+    measures.ALL.update({aggregate.name: aggregate for aggregate in module.ALL})
+
+
+def _laws(mutant: Mutant) -> bool:
+    """Whether an aggregate of a file of measures breaks one."""
+    from schemas import measures
+    from tests.laws import test_measures
+
+    own = getattr(measures, mutant.path.stem, None)
+    laws = test_measures.Laws()
+    for aggregate in getattr(own, "ALL", ()):
+        test_measures.test_laws(laws, aggregate.name)
+    return False
 
 
 class Instead(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -81,6 +106,10 @@ def main() -> int:
     listed = [mutant for path in files for mutant in mutants.of(path)]
     random.Random(1).shuffle(listed)  # so that a run that is cut short has seen a bit of all
     _say(f"{len(listed)} mutants of {len(files)} files")
+    if all(path.parent.name == "measures" for path in files):
+        # no connection is open when a process forks
+        from tests.generated import running  # noqa: F401
+        from tests.laws import test_measures  # noqa: F401
     for path in {each.parent: each for each in files}.values():
         # what is not changed passes: else every mutant would seem to be found out
         _, passed = _run([Mutant(path, NOTHING, 0, "unchanged")], 1, monotonic() + LIMIT)
@@ -125,34 +154,20 @@ def _started(mutant: Mutant) -> int:
         silent = os.open(os.devnull, os.O_WRONLY)
         os.dup2(silent, 1)
         os.dup2(silent, 2)
-        sys.meta_path.insert(0, Instead(mutant))
+        _put(mutant)
         code = int(_fails(mutant))
     os._exit(code)
 
 
 def _fails(mutant: Mutant) -> bool:
-    common = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "slow or not slow"]
-    # pytest runs more than once in this process
-    common += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
-    # the aggregates of a file of measures; of the file that all share, every one
-    laws = "test_laws"
-    if mutant.path.parent.name == "measures":
-        from schemas import measures
-
-        own = getattr(measures, mutant.path.stem, None)
-        listed = [each.name for each in getattr(own, "ALL", ())]
-        laws = " or ".join(f"test_laws[{name}]" for name in listed) or laws
-        if any(each.exactness != "exact" for each in getattr(own, "ALL", ())):
-            laws += " or not test_laws"
     from tests.generated import running
 
-    if running.run(7, range(BUNDLES)).failing:
+    if running.run(7, range(BUNDLES)).failing or _laws(mutant):
         return True
-    for arguments in TESTS[mutant.path.parent.name]:
-        asked = [*common, *(each.replace("{laws}", laws) for each in arguments)]
-        if pytest.main(asked) != 0:
-            return True
-    return False
+    common = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", "-m", "slow or not slow"]
+    # modules that were imported before pytest rewrites them
+    common += ["-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    return pytest.main([*common, *TESTS[mutant.path.parent.name]]) != 0
 
 
 def _called(mutant: Mutant) -> str:
