@@ -1,14 +1,14 @@
 # Each target does the set-up it needs. Needs Python 3.11+ with venv, Java 17+, make and git.
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-full test-nightly check lint bench lock clean
+.PHONY: help setup demo test test-full test-nightly test-mutation check lint bench lock clean
 
 # The Python that makes .venv: make PYTHON=python3.12
 PYTHON ?= $(if $(wildcard .venv/bin/python),.venv/bin/python,python3)
 BIN := .venv/bin
 
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: ## make .venv from the locks and fetch the jars; quick when nothing changed
 	@command -v $(PYTHON) >/dev/null 2>&1 || { printf '%s\n' \
@@ -29,6 +29,9 @@ test-full: setup ## the proofs that take long: run by hand, alone on the machine
 
 test-nightly: setup ## the law on 100,000 generated cases (EVERVIEW_CASES, EVERVIEW_SEED); goes on where it was stopped
 	@$(BIN)/python -m tests.generated
+
+test-mutation: setup ## does a test fail for each small change of the measures and what they compile to; hours
+	$(BIN)/python -m tests.mutation
 
 check: lint ## lint, format, types, import contracts and the fast tests
 	$(BIN)/pytest -n 2 --dist worksteal

@@ -24,7 +24,7 @@ from tests.generated.running import Tally
 from tests.generated.shrinking import shrunk
 
 BUNDLES = 25  # of a chunk
-LIMIT = 1800  # seconds that a chunk may take
+LIMIT = 3600  # seconds that a chunk may take
 
 
 def main() -> int:

@@ -135,6 +135,13 @@ def test_laws(laws: Laws, name: str) -> None:
             _presents(view, laws, few, ([fold(view, few)], splits.whole(len(few))))
 
 
+@pytest.mark.parametrize("name", ["min", "max", "approx_count_distinct", "approx_top_k"])
+def test_what_can_be_compared_is_taken_and_json_is_not(name: str) -> None:
+    """The laws are about the calls that are taken; that a type is taken is said here."""
+    taken = {shape.arguments[0].type for shape in calls.every(name)}
+    assert taken == set(values.TYPES) - {"JSON"}
+
+
 def _partials(table: PartialTable, parts: Sequence[pa.Table]) -> None:
     a, b, c, none = parts
 

@@ -45,7 +45,7 @@ TESTS = {
     ],
 }
 BUNDLES = 5  # of generated cases, before all others
-LIMIT = 240  # seconds; whoever takes longer is as good as found out
+LIMIT = 900  # seconds; whoever takes longer is as good as found out
 
 
 def _put(mutant: Mutant) -> None:
