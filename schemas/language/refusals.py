@@ -50,16 +50,9 @@ NODES: tuple[Forbidden, ...] = (
 INSTEAD = {
     "any_value": "min(x)",
     "arbitrary": "min(x)",
-    "bool_and": "min(x)",
-    "bool_or": "max(x)",
-    "count_if": "count(*) FILTER (WHERE x)",
-    "countif": "count(*) FILTER (WHERE x)",
-    "first": "min(x)",
-    "fsum": "sum of a DECIMAL",
-    "kahan_sum": "sum of a DECIMAL",
-    "last": "max(x)",
-    "mean": "avg(x)",
-    "sumkahan": "sum of a DECIMAL",
+    "fsum": "sum(x)",
+    "kahan_sum": "sum(x)",
+    "sumkahan": "sum(x)",
 }
 # functions of other engines, and what to write for them
 ELSEWHERE = {

@@ -49,8 +49,10 @@ _BUCKET = (
     f"WHEN _value > 0 THEN {INFINITE} ELSE {MINUS_INFINITE} END"
 )
 _INTEGER = "CASE WHEN isfinite(_value) THEN CAST(_value * _half * _half * 2 AS HUGEINT) ELSE 1 END"
-_TERM = carries.term(f"{WIDTH} * CAST(_bucket AS INTEGER) - {DIGITS}", "_sum")
-_TERMS = f"list({_TERM} ORDER BY _bucket) FILTER (WHERE _bucket < {INFINITE} AND _sum <> 0)"
+_ROWS = "list(struct_pack(b := CAST(_bucket AS INTEGER), total := _sum))"
+_WANTED = f"list_filter({_ROWS}, lambda t: t.b < {INFINITE} AND t.total <> 0)"
+_TERM = carries.term(f"{WIDTH} * t.b - {DIGITS}", "t.total")
+_TERMS = f"list_transform(list_sort({_WANTED}), lambda t: {_TERM})"
 FINISHED = Finished(
     f"CASE WHEN count(*) = 0 THEN NULL "
     f"WHEN max(_bucket) = {NOT_A_NUMBER} "

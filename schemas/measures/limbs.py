@@ -1,5 +1,5 @@
 """Sums of integers and DECIMALs so wide that their sum could pass 38 digits: core columns for the
-upper and the lower 19 digits, each merged by sum.
+upper and the lower 64 bits or 19 digits, each merged by sum.
 
 Partials hold 10^18 values whatever they are. Presenting puts the limbs together; a sum that its
 type does not hold is NULL, for that group alone, where DuckDB's own sum fails the whole query. A
@@ -12,8 +12,7 @@ from schemas import column_types
 from schemas.measures import doubles
 from schemas.measures.measure import Call, Judged, Measure, Partial, filtered
 
-DIGITS = 19
-BASE = 10**DIGITS
+BITS, DIGITS = 64, 19
 ROUNDED = "none but rounding to a DOUBLE"
 BOUND = "none; NULL where {} does not hold the sum"
 
@@ -85,10 +84,10 @@ def _limbs(call: Call) -> tuple[Partial, Partial]:
 
 
 def _split(x: str, scale: int | None) -> tuple[str, str]:
-    """SQL of both limbs of a HUGEINT, or of a DECIMAL of that scale: of one sign, and with
-    upper * _weight + lower = x."""
+    """SQL of both limbs of a HUGEINT, the lower one never negative, or of a DECIMAL of that scale,
+    both of its sign: upper * _weight + lower = x."""
     if scale is None:
-        return f"CAST(({x}) // {BASE} AS HUGEINT)", f"CAST(({x}) % {BASE} AS HUGEINT)"
+        return f"CAST(({x}) >> {BITS} AS HUGEINT)", f"CAST(({x}) & {2**BITS - 1} AS HUGEINT)"
     whole = f"CAST({x} AS DECIMAL(38,{scale}))"
     lower = f"{whole} % {_step(scale)}"
     above = f"({whole} - {lower})"
@@ -99,7 +98,7 @@ def _split(x: str, scale: int | None) -> tuple[str, str]:
 
 def _weight(scale: int | None) -> int:
     """What one of the upper limb stands for; from 19 places on it has its point itself."""
-    return int(10 ** max(0, DIGITS - (scale or 0)))
+    return 2**BITS if scale is None else int(10 ** max(0, DIGITS - scale))
 
 
 def _step(scale: int) -> str:
@@ -110,18 +109,20 @@ def _step(scale: int) -> str:
 
 
 def _whole(scale: int | None) -> str:
-    """The limbs put together; NULL where the type does not hold that. As they may be of different
-    signs, one unit of the upper limb is lent to the lower one."""
-    kind = "HUGEINT" if scale is None else f"DECIMAL(38,{scale})"
-    more, lower = _split(f"CAST({{1}} AS {kind})", scale)
-    limb = "HUGEINT" if scale is None or scale < DIGITS else f"DECIMAL(38,{scale - DIGITS})"
+    """The limbs put together; NULL where the type does not hold that."""
+    if scale is None:
+        more, lower = _split("CAST({1} AS HUGEINT)", None)
+        return f"TRY((CAST({{0}} AS HUGEINT) + {more}) * {_weight(None)} + {lower})"
+    kind = f"DECIMAL(38,{scale})"
+    more, lower = _split("{1}", scale)
+    limb = "HUGEINT" if scale < DIGITS else f"DECIMAL(38,{scale - DIGITS})"
     upper = f"(CAST({{0}} AS {limb}) + {more})"
-    step = f"CAST({BASE} AS HUGEINT)" if scale is None else _step(scale)
-    unit = "1" if limb == "HUGEINT" else step
+    # of different signs, the upper one alone may be too much for the type: it lends one unit
+    unit = "1" if limb == "HUGEINT" else _step(scale)
     rest = f"({upper} - sign({upper}) * {unit})"
     if limb == "HUGEINT":
         rest = f"{rest} * {_weight(scale)}"
-    return f"TRY(CAST({rest} AS {kind}) + ({lower} + sign({upper}) * {step}))"
+    return f"TRY(CAST({rest} AS {kind}) + ({lower} + sign({upper}) * {_step(scale)}))"
 
 
 def _double(scale: int | None) -> str:

@@ -80,8 +80,8 @@ def _wide(call: Call) -> Wide:
 
 # one row per bucket; exponents go from the highest bucket down, so that no square is beyond DOUBLE
 _ROWS = (
-    "list(struct_pack(b := CAST(_bucket AS INTEGER), total := _sum, square := _square, "
-    f"rest := _rest) ORDER BY _bucket) FILTER (WHERE _bucket < {_FINITE})"
+    "list_sort(list(struct_pack(b := CAST(_bucket AS INTEGER), total := _sum, "
+    "square := _square, rest := _rest)))"
 )
 _SUMS = carries.term(f"{_WIDTH} * (t.b - v.top) - {_DIGITS}", "t.total")
 _SQUARES = (

@@ -73,12 +73,14 @@ def count(call: Call) -> Measure:
 
 
 def count_if(call: Call) -> Measure:
-    """Rows where the argument is true; 0 where there is none."""
+    """Rows where the argument is true; NULL where it never has a value, as DuckDB has it."""
     argument, _ = one_argument(call)
-    where = f"({argument}) AND ({call.where})" if call.where else argument
-    return Measure(
-        (Partial("count", "BIGINT", filtered("count(*)", where), "sum"),), "coalesce({0}, 0)"
+    true = f"({argument}) AND ({call.where})" if call.where else argument
+    partials = (
+        Partial("count", "BIGINT", filtered("count(*)", true), "sum"),
+        count_of(call, argument),
     )
+    return Measure(partials, "CASE WHEN {1} > 0 THEN {0} END")
 
 
 def total(call: Call) -> Measure:
