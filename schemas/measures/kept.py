@@ -23,7 +23,7 @@ def kept(function: str, sql: str, type_name: str) -> str:
     """SQL of a value as partials keep it; RefusedCall for a type of which they keep none."""
     if type_name in FLOATS:
         # -0.0 equals 0.0 but prints otherwise, so which one is kept would depend on the split
-        return f"({sql}) + CAST(0 AS {type_name})"
+        return f"({sql}) + {'0.0' if type_name == 'DOUBLE' else 'CAST(0 AS FLOAT)'}"
     if column_types.comparable(type_name) or type_name in _MORE:
         return sql
     nested = type_name.endswith("]") or type_name.startswith(("STRUCT", "MAP"))

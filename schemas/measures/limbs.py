@@ -14,7 +14,7 @@ from schemas.measures.measure import Call, Judged, Measure, Partial, filtered
 
 BITS, DIGITS = 64, 19
 ROUNDED = "none but rounding to a DOUBLE"
-BOUND = "none; NULL where {} does not hold the sum"
+BOUND = "none; NULL where its type does not hold the sum"
 
 
 def total(call: Call) -> Measure:
@@ -42,7 +42,7 @@ def total(call: Call) -> Measure:
         _whole(scale),
         judged=Judged(exact, within),
         exactness="exact",
-        bound=BOUND.format(call.result),
+        bound=BOUND,
     )
 
 

@@ -123,7 +123,7 @@ def mean(call: Call) -> Measure:
     if narrow is None:
         return limbs.mean(call, counted)
     present = "CAST({0} AS DOUBLE) / nullif({1}, 0)"
-    return Measure((narrow, counted), present, exactness="exact", bound="none")
+    return Measure((narrow, counted), present, exactness="exact", bound=limbs.ROUNDED)
 
 
 ALL = (

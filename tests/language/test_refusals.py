@@ -215,7 +215,7 @@ VIEWS = [
     ("SELECT §quantile_cont(k, 0.5) FROM sales", "'quantile_cont(VARCHAR, DECIMAL(2,1))'"),
     ("SELECT §quantile_disc(n, -0.5) FROM sales", "a fraction from 0 to 1, or a list of them"),
     ("SELECT §quantile(n, [1, 5e-1]) FROM sales", "a plain number of at most 18 digits; got 5e-1"),
-    ("SELECT §last(n) FROM other", "the stream declares none. Use arg_max(x, by)"),
+    ("SELECT §last(a) FROM other", "the stream declares none. Use arg_max(x, by)"),
     ("SELECT §arg_max(n, ts, 3) FROM sales", "must have two arguments; got 3"),
     ("SELECT §bit_and(n::HUGEINT) FROM sales", "got HUGEINT. CAST it to BIGINT"),
     ("SELECT §min(n::HUGEINT) FROM sales", "got HUGEINT. CAST it to DECIMAL(38, 0)"),

@@ -34,7 +34,8 @@ TYPES = {
     "BIGINT, UBIGINT": ("big", "BIGINT"),
     "HUGEINT": ("big::HUGEINT * 17179869184", "HUGEINT"),
     "UHUGEINT": ("abs(n)::UHUGEINT", "UHUGEINT"),
-    "DECIMAL of up to 27 digits": ("d", "DECIMAL(27,5)"),
+    "DECIMAL of up to 18 digits": ("d::DECIMAL(18,2)", "DECIMAL(18,2)"),
+    "DECIMAL of 19 to 27 digits": ("d", "DECIMAL(27,5)"),
     "DECIMAL of 28 to 38 digits": ("w", "DECIMAL(38,10)"),
     "DOUBLE": ("x", "DOUBLE"),
     "FLOAT": ("f::FLOAT", "FLOAT"),
@@ -180,8 +181,8 @@ def table() -> str:
         "|---|" + "---|" * len(names),
     ]
     for told in TYPES:
-        of = [cells()[name, told] for name in names]
-        marks = ["-" if cell.refusal else cell.exactness[0].upper() for cell in of]
+        row = [cells()[name, told] for name in names]
+        marks = ["-" if cell.refusal else cell.exactness[0].upper() for cell in row]
         lines.append(f"| {told} | {' | '.join(marks)} |")
     lines += ["", "### How far an answer may be off", "", "| aggregate | of | class | bound |"]
     lines.append("|---|---|---|---|")
@@ -192,7 +193,7 @@ def table() -> str:
             if not found.refusal:
                 bounds.setdefault((found.exactness, found.bound), []).append(told)
         for (exactness, bound), of in bounds.items():
-            types = "all of them" if len(bounds) == 1 else "; ".join(of)
+            types = "all that it takes" if len(bounds) == 1 else "; ".join(of)
             lines.append(f"| `{name}` | {types} | {exactness} | {bound} |")
     return "\n".join([*lines, "", ""])
 
