@@ -9,7 +9,7 @@ the likelihood e^-L, one L * e^-L, and two or more, of which nothing was below `
     L = (registers with a value + registers with two or more) / (4096 - sum of most - least)
 
 and the estimate is 4096 * L. Its standard error is 1 / sqrt(2 * 4096), 1.1 %, for any number up to
-some 10^11; a number of which few share a register is met nearly exactly, as 4096 * L then counts
+some 10^12; a number of which few share a register is met nearly exactly, as 4096 * L then counts
 them. Where HyperLogLog keeps one rank of a register, which gives 1.6 %, this keeps two order
 statistics: Chassaing, Gerin, "Efficient estimation of the cardinality of large data sets" (2006);
 Giroire, "Order statistics and estimating cardinalities of massive data sets" (2009); Lumbroso, "An
