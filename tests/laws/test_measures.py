@@ -14,6 +14,7 @@ import math
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from random import Random
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -255,7 +256,8 @@ def test_of_no_value_there_is_no_list(measured: Measured) -> None:
         "SELECT approx_quantile(n, [0.5]) AS a, quantile_cont(n, [0.5]) AS b, histogram(n) AS h, "
         "quantile_disc(n, [0, 1]) AS c, count(DISTINCT n) AS d FROM rows"
     )
-    for part in ([], [{}, {}]):
+    parts: tuple[Rows, Rows] = ([], [{}, {}])
+    for part in parts:
         assert presented(view, [measured.fold(view, part)]) == [(None, None, None, None, 0)]
 
 
@@ -285,7 +287,7 @@ def test_a_wide_table_has_no_more_rows_than_events_nor_than_it_says(measured: Me
             assert parts[-1].num_rows <= 8_000
         measured.engine.register("parts", pa.concat_tables(parts))
         merged = measured.engine.arrow(table.merge("parts"))
-        order = [(name, "ascending") for name, _ in table.keys]
+        order: list[tuple[str, Literal["ascending"]]] = [(n, "ascending") for n, _ in table.keys]
         measured.engine.register("counted", events)
         measured.engine.register("whole", measured.engine.arrow(table.fold))
         whole = measured.engine.arrow(table.merge("whole"))
