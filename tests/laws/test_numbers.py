@@ -77,13 +77,14 @@ def test_sums_and_spreads_of_doubles_are_those_of_fractions_for_every_split() ->
     assert not refused(view, [_fold(view, rows)], "rows", table)
     for (_, total, mean, spread, _), values in zip(answers[0], listed, strict=True):
         exact = [Fraction(value) for value in values]
-        truth = sum(exact)
+        truth = sum(exact, Fraction(0))
         assert isinstance(total, float)
         assert isinstance(mean, float)
         assert isinstance(spread, float)
         assert abs(Fraction(total) - truth) <= Fraction(math.ulp(float(truth))), values
         assert mean == total / len(values)
-        squares = sum((x - truth / len(exact)) ** 2 for x in exact) / len(exact)
+        apart = [x - truth / len(exact) for x in exact]
+        squares = sum((x * x for x in apart), Fraction(0)) / len(exact)
         if Fraction(2) ** -1000 < squares < Fraction(2) ** 1000:
             assert abs(Fraction(spread) - squares) <= squares / 10**14, values
         if squares == 0:
@@ -92,8 +93,9 @@ def test_sums_and_spreads_of_doubles_are_those_of_fractions_for_every_split() ->
 
 def _fold(view: CompiledView, part: list[tuple[int, float]]) -> dict[str, pa.Table]:
     own = engine.connect()
-    columns = {"k": pa.array([k for k, _ in part], pa.int32()), "x": [x for _, x in part]}
-    own.register("counted", pa.table(columns))
+    ks, xs = [k for k, _ in part], [x for _, x in part]
+    rows = pa.table({"k": pa.array(ks, pa.int32()), "x": pa.array(xs, pa.float64())})
+    own.register("counted", rows)
     return {table.name: own.arrow(table.fold) for table in view.tables}
 
 
@@ -111,12 +113,12 @@ def _fold(view: CompiledView, part: list[tuple[int, float]]) -> dict[str, pa.Tab
         ([], None),
     ],
 )
-def test_what_is_no_number_has_its_sum_too(values: list[float], total: float | None) -> None:
+def test_what_is_no_number_has_its_sum_too(values: list[float | None], total: float | None) -> None:
     view = view_of("x DOUBLE, t TIMESTAMP", "SELECT sum(x) AS s FROM rows")
     own = engine.connect()
     parts = []
-    for each in ([value] for value in values or [None]):
-        rows = pa.table({"x": pa.array(each if values else [], pa.float64())})
+    for each in [[value] for value in values] or [[]]:
+        rows = pa.table({"x": pa.array(each, pa.float64())})
         own.register("counted", rows)
         parts.append({table.name: own.arrow(table.fold) for table in view.tables})
     ((found,),) = presented(view, parts)
@@ -132,29 +134,28 @@ def test_a_sum_that_no_type_holds_is_null_for_its_group_alone() -> None:
         "sum(w::HUGEINT * 17014118346) AS h FROM rows GROUP BY k",
     )
     most, near = Decimal("9999999999999999999999999999.9999999999"), Decimal("0." + "9" * 38)
-    part = [
-        *[{"k": "over", "w": most, "z": near}] * 3,
-        *[{"k": "back", "w": most, "z": near}] * 3,
-        *[{"k": "back", "w": most.copy_negate(), "z": near.copy_negate()}] * 2,
-        *[
-            {"k": "last", "w": each, "z": None}
-            for each in (most, Decimal(1), Decimal(-1), Decimal("-1e-10"))
-        ],
-    ]
-    schema = pa.schema(
-        [("k", pa.string()), ("w", pa.decimal128(38, 10)), ("z", pa.decimal128(38, 38))]
+    back = [most] * 3 + [most.copy_negate()] * 2
+    last = [most, Decimal(1), Decimal(-1), Decimal("-1e-10")]
+    keys = ["over"] * 3 + ["back"] * 5 + ["last"] * 4
+    zs = [near] * 6 + [near.copy_negate()] * 2 + [None] * 4
+    whole = pa.table(
+        {
+            "k": pa.array(keys, pa.string()),
+            "w": pa.array([most] * 3 + back + last, pa.decimal128(38, 10)),
+            "z": pa.array(zs, pa.decimal128(38, 38)),
+        }
     )
     own = engine.connect()
     parts = []
-    for rows in (part[:2], part[2:]):
-        own.register("counted", pa.Table.from_pylist(rows, schema=schema))
+    for rows in (whole.slice(0, 2), whole.slice(2)):
+        own.register("counted", rows)
         parts.append({table.name: own.arrow(table.fold) for table in view.tables})
-    back, last, over = sorted(presented(view, parts), key=lambda row: str(row[0]))
+    of_back, of_last, over = sorted(presented(view, parts), key=lambda row: str(row[0]))
     assert over[:4:2] == ("over", pytest.approx(1e28))
     assert (over[1], over[3], over[4]) == (None, None, None)
-    assert (back[1], back[3], back[4]) == (most, near, 10**28 * 17014118346)
-    assert (last[1], last[3]) == (Decimal("9999999999999999999999999999.9999999998"), None)
-    assert not refused(view, parts, "rows", pa.Table.from_pylist(part, schema=schema))
+    assert (of_back[1], of_back[3], of_back[4]) == (most, near, 10**28 * 17014118346)
+    assert (of_last[1], of_last[3]) == (Decimal("9999999999999999999999999999.9999999998"), None)
+    assert not refused(view, parts, "rows", whole)
 
 
 def test_pairs_come_through_files_and_ties_go_by_value(tmp_path: Path) -> None:
