@@ -143,6 +143,11 @@ def test_what_can_be_compared_is_taken_and_json_is_not(name: str) -> None:
     assert taken == set(values.TYPES) - {"JSON"}
 
 
+def test_the_widest_that_is_taken() -> None:
+    assert any(shape.arguments[0].type == "DECIMAL(27,5)" for shape in calls.every("sum"))
+    assert view_of("SELECT approx_top_k(s, 1000) AS t FROM rows").columns == (("t", "VARCHAR[]"),)
+
+
 def _partials(table: PartialTable, parts: Sequence[pa.Table]) -> None:
     a, b, c, none = parts
 
@@ -317,10 +322,11 @@ def declared_of(select: str, columns: Mapping[str, str] = COLUMNS) -> View:
 def test_signed_zeros_are_one_value_and_print_alike(measured: Measured) -> None:
     """-0.0 and 0.0 are equal, so which one an answer shows may not depend on the split."""
     zeros: Rows = [{"x": -0.0}, {"x": 0.0}]
-    view = view_of("SELECT min(x), max(x), approx_count_distinct(x) FROM rows")
+    calls = "min(x), max(x), approx_count_distinct(x), approx_top_k(x, 2), approx_quantile(x, [1])"
+    view = view_of(f"SELECT {calls} FROM rows")
     for order in (zeros, zeros[::-1], zeros[:1], zeros[1:]):
         (answer,) = presented(view, [measured.fold(view, [zero]) for zero in order])
-        assert list(map(str, answer)) == ["0.0", "0.0", "1"]
+        assert list(map(str, answer)) == ["0.0", "0.0", "1", "[0.0]", "[0.0]"]
 
 
 def test_sums_stay_exact_beyond_64_bits(measured: Measured) -> None:
