@@ -48,6 +48,7 @@ COLUMNS = {
     "s": "VARCHAR",
 }
 Rows = Sequence[Mapping[str, object]]
+Order = Literal["ascending", "descending"]
 # a column of each type, by which `Laws` calls an aggregate
 TYPED = {kind: f"t{at}" for at, kind in enumerate(values.TYPES)}
 CONDITIONS = (TYPED["BOOLEAN"], f"{TYPED['DOUBLE']} > 0 OR {TYPED['DOUBLE']} IS NULL", "false")
@@ -292,7 +293,7 @@ def test_a_wide_table_has_no_more_rows_than_events_nor_than_it_says(measured: Me
             assert parts[-1].num_rows <= 8_000
         measured.engine.register("parts", pa.concat_tables(parts))
         merged = measured.engine.arrow(table.merge("parts"))
-        order: list[tuple[str, Literal["ascending"]]] = [(n, "ascending") for n, _ in table.keys]
+        order: list[tuple[str, Order]] = [(n, "ascending") for n, _ in table.keys]
         measured.engine.register("counted", events)
         measured.engine.register("whole", measured.engine.arrow(table.fold))
         whole = measured.engine.arrow(table.merge("whole"))
