@@ -144,6 +144,9 @@ def _expression(found: Stream, node: exp.Expr, binder: Binder, wanted: str) -> l
     text = statement.source[slice(*between)] if between else node.sql("duckdb")
     start = between[0] if between else None
     try:
+        if not _parses(text, binder) and _parses(node.sql("duckdb"), binder):
+            # a name that the engine takes in quotes alone, as which it is written for it
+            text, start = node.sql("duckdb"), None
         refused = list(refusals.of_expression(statement, node, text, start, columns, binder))
         untyped = {column.name.lower() for column in columns.columns if not column.type}
         used = {column.name.lower() for column in node.find_all(exp.Column)}
@@ -164,6 +167,14 @@ def _expression(found: Stream, node: exp.Expr, binder: Binder, wanted: str) -> l
         )
         return [statement.problem(message, node)]
     return []
+
+
+def _parses(text: str, binder: Binder) -> bool:
+    try:
+        binder.functions(f"SELECT {text}")
+    except SqlError:
+        return False
+    return True
 
 
 def _cycle(found: Stream, column: Column) -> list[Problem]:

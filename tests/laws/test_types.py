@@ -55,6 +55,7 @@ CALLS = {
     **dict.fromkeys(("arg_min", "arg_max", "min_by", "max_by"), "{name}(x, t)"),
     "approx_quantile": "{name}(x, [0.1, 0.9])",
     "approx_top_k": "{name}(x, 3)",
+    **dict.fromkeys(("quantile_cont", "quantile_disc", "quantile"), "{name}(x, [0.25, 0.5])"),
 }
 # the same measure under another name
 ALIASES = {
@@ -64,6 +65,7 @@ ALIASES = {
     "stddev": "stddev_samp",
     "min_by": "arg_min",
     "max_by": "arg_max",
+    "quantile": "quantile_disc",
 }
 COLUMNS = (
     "i INTEGER, k VARCHAR, b BOOLEAN, n INTEGER, big BIGINT, d DECIMAL(27,5), w DECIMAL(38,10), "
