@@ -112,16 +112,17 @@ def statements(compiled: Compiled) -> list[tuple[str, str]]:
 
 
 def _warnings(view: View, costs: ViewCost) -> list[Problem]:
-    """A line for each column whose partials nobody can bound."""
+    """A line for each table of partials that nobody can bound."""
     statement = view.statement
     found = []
-    for column in costs.columns:
-        for wide in column.unbounded:
+    for wide in costs.wide:
+        if wide.rows is None:
+            called = " and ".join(filter(None, [", ".join(wide.calls[:-1]), wide.calls[-1]]))
             message = (
-                f"warning: {statement.subject}, column {column.column!r}: {wide.calls[0]} "
-                f"keeps a row of {wide.width} bytes or more for each different value in each "
-                f"group, {_size(wide.width * cost.MILLION)} for a million of them. Where there may "
-                "be many, use an approximate measure, or coarser values"
+                f"warning: {statement.subject}: {called} keep{'s' * (len(wide.calls) == 1)} a row "
+                f"of {wide.width} bytes or more for each different value in each group, "
+                f"{_size(wide.width * cost.MILLION)} for a million of them. Where there may be "
+                "many, use an approximate measure, or coarser values"
             )
             found.append(statement.problem_of_name(message))
     return found

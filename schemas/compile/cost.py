@@ -67,11 +67,6 @@ class ColumnCost:
     core_bytes: int
     wide: tuple[WideCost, ...]
 
-    @property
-    def unbounded(self) -> tuple[WideCost, ...]:
-        """Wide tables that grow with the different values of a group."""
-        return tuple(wide for wide in self.wide if wide.rows is None)
-
 
 @dataclass(frozen=True)
 class ViewCost:

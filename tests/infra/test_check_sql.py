@@ -146,7 +146,7 @@ def test_check_tells_costs_and_warns(tmp_path: Path, capsys: pytest.CaptureFixtu
     said = capsys.readouterr()
     assert said.out.endswith("1 stream, 0 tables, 1 view: all good\n")
     assert said.err == (
-        "000.sql:3:13: warning: view 'v', column 'top': approx_top_k(s.k, 3) keeps a row of "
+        "000.sql:3:13: warning: view 'v': approx_top_k(s.k, 3) keeps a row of "
         f"{wide} bytes or more for each different value in each group, {wide}.0 MB for a million "
         "of them. Where there may be many, use an approximate measure, or coarser values\n"
     )
