@@ -11,10 +11,10 @@ import hashlib
 import json
 from collections.abc import Mapping
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from schemas.compile import PASSES, reading
-from schemas.language.dialect import Verbatim
+from schemas.language.dialect import parsed
 from schemas.language.reference import Reference
 from schemas.language.stream import Stream
 from schemas.language.table import Column
@@ -72,7 +72,7 @@ def _column(column: Column) -> list[object]:
 
 def _expression(text: str) -> str:
     """An expression over columns, whatever the case in which it names them."""
-    tree = parse_one(text, read=Verbatim)
+    tree = parsed(text)
     for column in tree.find_all(exp.Column):
         column.set("this", exp.to_identifier(column.name.lower(), quoted=True))
     return tree.sql("duckdb")

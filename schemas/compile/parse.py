@@ -22,10 +22,10 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlglot import exp, parse_one
+from sqlglot import exp
 
 from schemas.compile import cast, sql
-from schemas.language.dialect import Verbatim
+from schemas.language.dialect import parsed
 from schemas.language.stream import Stream
 from schemas.language.table import Check, Column
 
@@ -198,7 +198,7 @@ def _in_order(stream: Stream) -> list[tuple[int, Column]]:
 
 def named(column: Column) -> set[str]:
     """Lower-case names of the columns that a generated one reads."""
-    tree = parse_one(column.generated or "NULL", read=Verbatim)
+    tree = parsed(column.generated or "NULL")
     return {part.name.lower() for part in tree.find_all(exp.Column)}
 
 
@@ -281,7 +281,7 @@ def _of_expression(column: Column, attempt: str) -> list[_Reason]:
 
 def _of_check(stream: Stream, check: Check) -> list[_Reason]:
     attempt = f"TRY(struct_pack(v := CAST(({check.sql}) AS BOOLEAN)))"
-    read = [part.name for part in parse_one(check.sql, read=Verbatim).find_all(exp.Column)]
+    read = [part.name for part in parsed(check.sql).find_all(exp.Column)]
     first = stream.columns.named(read[0]) if read else None
     name = first.name if first else None
     found = f"CAST({sql.name(first.name)} AS VARCHAR)" if first else "NULL"

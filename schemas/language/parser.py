@@ -14,7 +14,7 @@ from sqlglot.tokenizer_core import Token, TokenType
 
 from schemas.errors import Problem
 from schemas.language import near, options, place, syntax, unknown
-from schemas.language.dialect import Verbatim
+from schemas.language.dialect import parsed
 from schemas.language.statement import PARENTHESES, Kind, Statement
 from schemas.language.unknown import ALLOWED, KINDS
 
@@ -268,7 +268,7 @@ def _tree(
         return None if found is None else len(changed) - found[0]
 
     try:
-        tree = _parsed(shown)
+        tree = parsed(shown)
         wrong = (
             None if isinstance(tree, exp.Create) else _error(_blank(shown[:body]) + shown[body:])
         )
@@ -293,14 +293,10 @@ def _tree(
     return _spanning(file, text, stray, stray, f"{message}; got {stray.text}")
 
 
-def _parsed(text: str) -> exp.Expr:
-    return sqlglot.parse_one(text, read=Verbatim)
-
-
 def _error(text: str) -> tuple[int, str] | None:
     """Where the parser stops in a text, and what it says."""
     try:
-        _parsed(text)
+        parsed(text)
     except ParseError as error:
         return _told(error, text)
     return None

@@ -145,9 +145,9 @@ def _units(call: Call) -> tuple[str, int, int] | None:
         return argument, 64 if type_name in ("BIGINT", "UBIGINT") else 32, 0
     decimal = column_types.decimal(type_name)
     if decimal and decimal[0] <= 18:
-        # of 38 digits, as those of its own may be too few on the way
-        wide = f"CAST({argument} AS DECIMAL(38,{decimal[1]}))"
-        integer = f"CAST({wide} * {10 ** decimal[1]} AS BIGINT)"
+        # a product of DECIMALs of up to 18 digits must have 18 too, and some of 10 need more
+        wide = f"CAST({argument} AS DECIMAL(38,{decimal[1]}))" if decimal[0] > 9 else argument
+        integer = f"CAST(({wide}) * {10 ** decimal[1]} AS BIGINT)"
         return integer, 32 if decimal[0] <= 9 else 64, decimal[1]
     return None
 

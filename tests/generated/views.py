@@ -276,7 +276,7 @@ class Writer:
             if kind != "DOUBLE":
                 listed = kind.endswith("]")
                 choices = [f"({text}) IS NULL"]
-                choices += [f"len({text})", f"list_extract({text}, 1)"] if listed else []
+                choices += [f"len({text})", f"({text})[1]"] if listed else []
                 return chance.choice(choices)
             condition = f"count(*) > {chance.randint(0, 3)}"
             templates = (*_ROBUST, f"CASE WHEN {condition} THEN {{0}} END")

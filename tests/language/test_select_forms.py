@@ -152,6 +152,9 @@ FORMS = {
         regexp_extract(k, '(.)', 1) AS u, strftime(ts, '%Y') AS v, n & 1 AS w, ~n AS y,
         ts AT TIME ZONE 'UTC' AT TIME ZONE 'America/New_York' AS z, count(*) AS cnt
         FROM sales GROUP BY ALL""",
+    "an_index_of_a_call": """(approx_quantile(n, [0, 1]) FILTER (WHERE n > 1))[1] AS a,
+        (approx_quantile(n, [0, 1]))[-1] AS b, (quantile_disc(n, [0, 1]))[1 + 1] AS c, k[1] AS d
+        FROM sales GROUP BY k""",
     "not_null_safe": "k, count(*) AS c FROM sales WHERE NOT (k = 'a' AND n IS NOT NULL) "
     "OR k IS DISTINCT FROM 'b' GROUP BY k",
 }

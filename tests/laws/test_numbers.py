@@ -127,6 +127,21 @@ def test_what_is_no_number_has_its_sum_too(values: list[float | None], total: fl
     assert not refused(view, parts, "rows", whole)
 
 
+@pytest.mark.parametrize(("width", "scale"), [(9, 9), (10, 9), (18, 4), (18, 18)])
+def test_a_spread_of_decimals_of_all_digits_is_that_of_fractions(width: int, scale: int) -> None:
+    kind = f"DECIMAL({width},{scale})"
+    view = view_of(f"x {kind}, t TIMESTAMP", "SELECT var_pop(x) AS v FROM rows")
+    most = Decimal(10**width - 1).scaleb(-scale)
+    values = [most, most.copy_negate(), most, Decimal(0)]
+    own = engine.connect()
+    own.register("counted", pa.table({"x": pa.array(values, pa.decimal128(width, scale))}))
+    parts = [{table.name: own.arrow(table.fold) for table in view.tables}]
+    ((found,),) = presented(view, parts)
+    mean = sum(map(Fraction, values), Fraction(0)) / len(values)
+    truth = sum(((Fraction(x) - mean) ** 2 for x in values), Fraction(0)) / len(values)
+    assert found == pytest.approx(float(truth), rel=1e-14)
+
+
 def test_a_sum_that_no_type_holds_is_null_for_its_group_alone() -> None:
     view = view_of(
         "k VARCHAR, w DECIMAL(38,10), z DECIMAL(38,38), t TIMESTAMP",
