@@ -1,9 +1,9 @@
 """DuckDB's SQL, read so that it means the same when it is written again.
 
 sqlglot knows functions by what they do and writes them in its own way: `log2(x)` as `log(2, x)`,
-which is another DOUBLE, and the JSON key `'a.b'` as the path of `b` in `a`. Of what has an index it infers
-a type, and casts to it. What a view is compiled to must be what DuckDB makes of the view's own
-text, so functions stay by name, keys and indexes as written.
+which is another DOUBLE, and the JSON key `'a.b'` as the path of `b` in `a`. Of what has an index it
+infers a type, and casts to it. What a view is compiled to must be what DuckDB makes of the view's
+own text, so functions stay by name, keys and indexes as written.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from tests.generated import running, script
 from tests.generated.running import Tally
 from tests.generated.shrinking import shrunk
 
-BUNDLES = 25  # of a chunk
+BUNDLES = 20  # of a chunk
 LIMIT = 3600  # seconds that a chunk may take
 
 
@@ -89,7 +89,7 @@ def _chunk(folder: Path, seed: int, number: int) -> None:
         found = shrunk(failing) if at < 3 else failing
         path = folder / f"counterexample_{number}_{at}.py"
         path.write_text(script.write(found, f"seed {seed}, chunk {number}, view {found.view.name}"))
-    told = [tally.verdicts, tally.compared, tally.seconds]
+    told = [tally.verdicts, tally.forms, tally.compared, tally.seconds]
     part = folder / f"{number}.part"
     part.write_text(json.dumps(told))
     part.rename(folder / f"{number}.json")
@@ -100,8 +100,8 @@ def _sum(folder: Path, chunks: int) -> Tally:
     for number in range(chunks):
         path = folder / f"{number}.json"
         if path.exists():
-            verdicts, compared, seconds = json.loads(path.read_text())
-            total.add(Tally(Counter(verdicts), Counter(compared), seconds))
+            *counts, seconds = json.loads(path.read_text())
+            total.add(Tally(*map(Counter, counts), seconds))
     return total
 
 

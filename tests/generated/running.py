@@ -1,5 +1,6 @@
-"""So many cases of a seed. One stream has several views, and several rounds of events and splits:
-a case is one view in one round."""
+"""So many cases of a seed. One stream has several views, and several rounds of events, each split
+in two ways. A case is a view, events of its stream and one split of them: what it presents is the
+same to the bit as that of the other split, and so both are judged by DuckDB's own answer."""
 
 from __future__ import annotations
 
@@ -17,8 +18,8 @@ from tests.generated.splits import Split
 from tests.generated.streams import Event
 from tests.generated.views import View, Writer
 
-VIEWS, ROUNDS = 6, 2
-CASES = VIEWS * ROUNDS  # of one bundle
+VIEWS, ROUNDS, SPLITS = 6, 3, 2
+CASES = VIEWS * ROUNDS * SPLITS  # of one bundle
 
 
 @dataclass(frozen=True)
@@ -32,10 +33,11 @@ class Bundle:
 
 @dataclass
 class Tally:
-    """How many cases there were and of what verdict, how often an aggregate was compared and how,
-    and the cases that differ."""
+    """How many cases there were and of what verdict, of what form those were that agreed, how often
+    an aggregate was compared and how, and the cases that differ."""
 
     verdicts: Counter[str] = field(default_factory=Counter)
+    forms: Counter[str] = field(default_factory=Counter)
     compared: Counter[str] = field(default_factory=Counter)
     seconds: float = 0.0
     failing: list[Failing] = field(default_factory=list)
@@ -48,6 +50,7 @@ class Tally:
     def add(self, other: Tally) -> None:
         """Take in another one."""
         self.verdicts += other.verdicts
+        self.forms += other.forms
         self.compared += other.compared
         self.seconds += other.seconds
         self.failing += other.failing
@@ -55,7 +58,8 @@ class Tally:
     def text(self) -> str:
         """A line, and one per aggregate."""
         shares = ", ".join(f"{count} {kind}" for kind, count in self.verdicts.most_common())
-        lines = [f"{self.cases} cases, {self.seconds:.0f} s of one core: {shares}"]
+        forms = ", ".join(f"{count} of {form}" for form, count in self.forms.most_common())
+        lines = [f"{self.cases} cases, {self.seconds:.0f} s of one core: {shares}", f"  {forms}"]
         for name in ALL:
             ways = [(way, self.compared[f"{name} {way}"]) for way in ("equal", "within", "not")]
             told = ", ".join(f"{count} {way}" for way, count in ways if count)
@@ -108,7 +112,9 @@ def _bundle(made: Bundle) -> Iterator[Tally]:
         tally = Tally()
         verdicts = case.judged(made.declared, compiled, events, ways)
         for name, verdict in verdicts.items():
-            tally.verdicts[verdict.kind] += 1
+            tally.verdicts[verdict.kind] += len(ways)
+            if verdict.kind == "agreed":
+                tally.forms[made.views[name].form] += len(ways)
             tally.compared.update(f"{function} {way}" for function, way in verdict.compared)
             if verdict.kind == "differs":
                 found = Failing(made.declared, made.views[name], events, ways, verdict.text)

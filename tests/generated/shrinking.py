@@ -96,7 +96,8 @@ def _views(view: View) -> Iterator[View]:
     if view.where:
         yield replace(view, where="")
     if " JOIN " in view.source:
-        yield replace(view, source=view.source.split(" JOIN ")[0].removesuffix(" LEFT"))
+        source = view.source.split(" JOIN ")[0].removesuffix(" LEFT").removesuffix(" ASOF")
+        yield replace(view, source=source)
 
 
 def _items(item: Item) -> Iterator[Item]:

@@ -82,9 +82,11 @@ class Stream:
 
 @dataclass(frozen=True)
 class Reference:
-    """A keyed table, its file and its rows."""
+    """A keyed table, its file and its rows; `dated` if its key ends with a time, and so is joined
+    by ASOF."""
 
     name: str
+    dated: bool
     columns: tuple[tuple[str, str], ...]
     data: bytes
     rows: tuple[Row, ...]
@@ -92,8 +94,8 @@ class Reference:
     @property
     def text(self) -> str:
         """CREATE TABLE."""
-        (key, kind), *others = self.columns
-        listed = ", ".join([f"{key} {kind} PRIMARY KEY", *(f"{n} {t}" for n, t in others)])
+        key = ", ".join(n for n, _ in self.columns[: 1 + self.dated])
+        listed = ", ".join(f"{n} {t}" for n, t in self.columns) + f", PRIMARY KEY ({key})"
         options = f"file = '{self.name}.csv', null = '{values.NULL}'"
         return f"CREATE TABLE {self.name} ({listed}) WITH ({options});"
 
@@ -167,26 +169,28 @@ def _made(chance: Random, name: str, kind: str) -> Column | None:
 
 
 def reference(chance: Random, name: str, joined: Stream) -> Reference:
-    """Rows for some of the values of one column of the stream."""
+    """Rows for some of the values of one column of the stream, with or without a time."""
     able = [c for c in joined.columns if c.type in ("VARCHAR", "INTEGER") and c.made is None]
     column = chance.choice(able)
-    key = column.name if chance.random() < 0.5 else "code"
+    dated = chance.random() < 0.4
+    key = "code" if dated or chance.random() < 0.5 else column.name
     columns = (
         (key, column.type),
+        *([("valid_from", "TIMESTAMP")] if dated else []),
         ("country", "VARCHAR"),
         ("people", "BIGINT"),
         ("share", "DOUBLE"),
     )
     rows: dict[object, Row] = {}
-    for _ in range(chance.randint(0, 8)):
-        at = values.value(chance, column.type)
-        others = {n: values.any_value(chance, kind) for n, kind in columns[1:]}
-        rows[at] = {key: at, **others}
+    for _ in range(chance.randint(0, 16 if dated else 8)):
+        at = {n: values.value(chance, kind) for n, kind in columns[: 1 + dated]}
+        others = {n: values.any_value(chance, kind) for n, kind in columns[1 + dated :]}
+        rows[tuple(at.values())] = {**at, **others}
     lines = [",".join(n for n, _ in columns)]
     for row in rows.values():
         cells = [values.in_csv(chance, kind, row[n], values.NULL) for n, kind in columns]
         lines.append(",".join(cells))
-    return Reference(name, columns, ("\n".join(lines) + "\n").encode(), tuple(rows.values()))
+    return Reference(name, dated, columns, ("\n".join(lines) + "\n").encode(), tuple(rows.values()))
 
 
 def events(chance: Random, declared: Stream, most: int = 24) -> tuple[Event, ...]:

@@ -38,6 +38,8 @@ def test_generated_cases(shard: int, tmp_path: Path) -> None:
     assert tally.verdicts["refused"] <= 0.15 * tally.cases, tally.text()
     assert tally.verdicts["failed"] <= 0.03 * tally.cases, tally.text()
     assert tally.cases * SHARDS >= COUNT
+    forms = {f"{of}{join}" for of in ("groups", "events") for join in ("", " joined", " ASOF")}
+    assert set(tally.forms) == forms or COUNT < 1000, tally.text()
     # judged by DuckDB's own answer, each of them
     judged = {
         name for name in ALL if tally.compared[f"{name} equal"] + tally.compared[f"{name} within"]

@@ -1,5 +1,5 @@
 """Random views: keys, calls of every aggregate over expressions of every type, filters, scalar
-expressions over aggregates, joins.
+expressions over aggregates, joins, also by time; and views of the rows themselves.
 
 A view is kept in pieces, so that a failing one can be made smaller. Row expressions are such that
 no event can make them fail; over aggregates, exact numbers are put into any expression, and what
@@ -45,6 +45,13 @@ class View:
     source: str
     where: str
     group: tuple[str, ...]
+
+    @property
+    def form(self) -> str:
+        """What it is a view of."""
+        counting = "groups" if self.group or any(item.calls for item in self.items) else "events"
+        word = "ASOF" if " ASOF " in self.source else "joined" if " JOIN " in self.source else ""
+        return f"{counting} {word}".strip()
 
     @property
     def select(self) -> str:
@@ -156,6 +163,8 @@ class Writer:
 
     def _join(self, reference: Reference) -> str:
         key, kind = reference.columns[0]
+        if reference.dated:
+            return self._dated(reference)
         outer = self.chance.choice((" LEFT JOIN ", " JOIN "))
         own = [n for n, t in self.stream.typed if t == kind]
         if key in own:
@@ -165,9 +174,25 @@ class Writer:
         named = reference.name if table == reference.name else f"{reference.name} AS {table}"
         return f"{outer}{named} ON {left} = {table}.{key}"
 
+    def _dated(self, reference: Reference) -> str:
+        """The newest row of the key that is not after a time of the event."""
+        (key, kind), (since, of_time) = reference.columns[:2]
+        chance, table = self.chance, self.alias or self.stream.name
+        typed = (*self.stream.typed, *RECORD)
+        left, at = (
+            f"{table}.{chance.choice([n for n, t in typed if t == wanted])}"
+            for wanted in (kind, of_time)
+        )
+        sides = (f"{at} {chance.choice(('>=', '>'))} p.{since}", f"p.{since} <= {at}")
+        both = [f"{left} = p.{key}", chance.choice(sides)]
+        chance.shuffle(both)
+        return f" ASOF LEFT JOIN {reference.name} p ON {' AND '.join(both)}"
+
     def view(self, name: str, focus: str) -> View:
-        """One view; `focus` is an aggregate that it calls."""
+        """One view; `focus` is an aggregate that it calls, unless it shows single events."""
         chance = self.chance
+        if chance.random() < 0.1:
+            return self._detail(name)
         keys = self._keys()
         shown = [key for key in keys if chance.random() < 0.85]
         hidden = [key for key in keys if key not in shown]
@@ -189,6 +214,16 @@ class Writer:
             chance.shuffle(items)
         where = chance.choice(self.conditions) if chance.random() < 0.4 else ""
         return View(name, tuple(items), self.source, where, tuple(group))
+
+    def _detail(self, name: str) -> View:
+        chance = self.chance
+        shown = chance.sample(self.rows, min(chance.randint(1, 5), len(self.rows)))
+        forms = ("{0}",) * 5 + ("[{0}, NULL]", "{{'a': {0}, 'b': 1}}")
+        items = [
+            Item(chance.choice(forms).format(text), f"c{at}") for at, (text, _) in enumerate(shown)
+        ]
+        where = chance.choice(self.conditions) if chance.random() < 0.4 else ""
+        return View(name, tuple(items), self.source, where, ())
 
     def _keys(self) -> list[Typed]:
         able = [(t, k) for t, k in self.rows if column_types.comparable(k) or k == "DOUBLE"]
