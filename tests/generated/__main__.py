@@ -100,8 +100,8 @@ def _sum(folder: Path, chunks: int) -> Tally:
     for number in range(chunks):
         path = folder / f"{number}.json"
         if path.exists():
-            *counts, seconds = json.loads(path.read_text())
-            total.add(Tally(*map(Counter, counts), seconds))
+            verdicts, forms, compared, seconds = json.loads(path.read_text())
+            total.add(Tally(Counter(verdicts), Counter(forms), Counter(compared), seconds))
     return total
 
 
