@@ -232,13 +232,13 @@ class _Work:
         if self.inputs.retained:
             folded = {table.name: self._folded(table) for table in self.view.tables}
             return self._answer(
-                standing.presented(self.view, folded),
+                standing.presented(self._judged, folded),
                 self.inputs.whole_master,
                 self.build.retained + 1,
                 self.build.cut,
                 compare.KEPT_ROWS,
             )
-        presented = self.view.present(self._core())
+        presented = self._judged.present(self._core())
         return self._answer(presented, self.inputs.whole_master, 1, self.build.cut)
 
     def _delta(self) -> Comparison:
@@ -250,7 +250,7 @@ class _Work:
             merged[table.name] = self._kept(f"$new_{table.name}", select)
         files = [each for each in self.inputs.master if each.last > self.build.base_cut]
         first = self.build.base_cut + 1
-        presented = standing.presented(self.view, merged)
+        presented = standing.presented(self._judged, merged)
         return self._answer(presented, files, first, self.build.cut, compare.NEW_ROWS)
 
     def _answer(
@@ -264,9 +264,14 @@ class _Work:
         listed = self._master(master)
         recount.count(self.engine, self.view, listed, first, last)
         self.left_out = reading.left_out(self.engine, self.view, listed, first, last)
-        exact = self._kept(EXACT, self._within(self.view.exact))
+        exact = self._kept(EXACT, self._within(self._judged.exact))
         ours = self._kept("$presented", self._within(presented))
-        return compare.rows(self.engine, self.view, ours, exact, name)
+        return compare.rows(self.engine, self._judged, ours, exact, name)
+
+    @property
+    def _judged(self) -> CompiledView:
+        """The view with a column for each call that is compared by itself."""
+        return self.view.by_calls or self.view
 
     # ---- what everybody else reads
 
@@ -278,7 +283,8 @@ class _Work:
         shown = portable.select(self.view.columns, presented)
         shown = self._kept("$shown", self._within(shown))
         different = compare.unlike(self.engine, there, shown)
-        if self.inputs.retained:  # no own SELECT has seen the finished columns of these groups
+        if self.inputs.retained or compare.not_compared(self.view):
+            # no own SELECT has seen the finished columns of these groups, or of these columns
             presented = f"({standing.presented(self.view, self.built)})"
             anew = portable.select(self.view.columns, presented)
             different += compare.unlike(self.engine, there, f"({self._within(anew)})")

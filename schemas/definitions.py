@@ -160,6 +160,9 @@ def _expression(found: Stream, node: exp.Expr, binder: Binder, wanted: str) -> l
         return [statement.problem_at(message, start + error.offset - len("SELECT "))]
     except RecursionError:
         return [statement.problem(NESTED, node)]
+    constants = list(refusals.of_constants(statement, node, binder))
+    if constants:
+        return constants
     kind = described[0][1]
     if wanted and kind != wanted:
         message = (

@@ -4,7 +4,7 @@ into tasks and processes as they are."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from schemas.bound import Bound
 from schemas.compile import (
@@ -77,6 +77,9 @@ class CompiledView:
     reads: tuple[tuple[str, str], ...]
     reread: str  # see `reading.select`
     typed: tuple[str, ...] = ()  # versions of the stream whose typed columns are what it reads
+    # this view with columns for calls that its own are computed from and that are judged alone;
+    # None where there are none
+    by_calls: CompiledView | None = None
 
     def counted(self, source: str, accepted_by: str, first: int, last: int) -> str:
         """SELECT of the events that count in epochs `first` to `last`, of a relation of master
@@ -160,7 +163,7 @@ def compile_view(
     stream = view.scope.stream
     sources = {view.stream.lower(): "counted"}
     sources |= {reference.name.lower(): reference.table for reference in references}
-    return CompiledView(
+    found = CompiledView(
         name=view.name,
         version=version,
         stream=view.stream,
@@ -181,3 +184,15 @@ def compile_view(
         reread=reading.select(stream, view.columns),
         typed=typed,
     )
+    calls = exact.inside(view)
+    if not calls:
+        return found
+    compared = exact.of_calls(view, calls)
+    by_calls = replace(
+        found,
+        columns=(*found.columns, *((each.column, each.type) for each in compared)),
+        compared=(*found.compared, *compared),
+        presentation=present.statement(view, calls),
+        exact=exact.text(view, calls),
+    )
+    return replace(found, by_calls=by_calls)

@@ -6,7 +6,6 @@ content. A wide table costs its rows; where it has one per different value nobod
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
@@ -33,7 +32,6 @@ _WIDTHS = {
     "TIMESTAMP": 8,
     "HUGEINT": 16,
 }
-_CALLS = re.compile(r"\b_call_(\d+)\b")
 
 
 @dataclass(frozen=True)
@@ -131,7 +129,7 @@ def _call(view: View, at: int) -> str:
 def _column(
     view: View, output: Output, compared: exact.Compared, wide: dict[str, WideCost]
 ) -> ColumnCost:
-    calls = [int(at) for at in _CALLS.findall(output.sql)]
+    calls = output.calls
     measures = [view.measures[at] for at in dict.fromkeys(calls)]
     partials = {partial for measure in measures for partial in measure.partials}
     names = fold.wide_tables(view)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from schemas.compile import sql
 from schemas.compile.fold import core_columns, wide_tables
 from schemas.compile.partials import Finish
@@ -23,8 +25,9 @@ def finishes(view: View) -> tuple[Finish, ...]:
     )
 
 
-def statement(view: View) -> str:
-    """SELECT over SOURCE: one row per group with keys, core values and finished columns."""
+def statement(view: View, calls: Sequence[int] = ()) -> str:
+    """SELECT over SOURCE: one row per group with keys, core values and finished columns. Behind the
+    view's own columns stand these `calls`."""
     core, wide, finished_columns = core_columns(view), wide_tables(view), _columns(view)
     inner = [sql.name(key.name) for key in view.keys]
     for at, (call, measure) in enumerate(zip(view.calls, view.measures, strict=True)):
@@ -37,6 +40,7 @@ def statement(view: View) -> str:
     outer = [
         f"CAST({output.sql} AS {output.type}) AS {sql.name(output.name)}" for output in view.outputs
     ]
+    outer += [f"_call_{at}" for at in calls]
     return f"SELECT {', '.join(outer)} FROM (SELECT {', '.join(inner)} FROM {SOURCE})"
 
 

@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator, Sequence
 from sqlglot import exp
 
 from schemas.errors import Problem
-from schemas.language import names, near, syntax
-from schemas.language.binder import Binder
+from schemas.language import engine_words, names, near, syntax
+from schemas.language.binder import Binder, SqlError
 from schemas.language.scope import RECORD_COLUMNS
 from schemas.language.statement import Statement
 from schemas.language.table import Columns
@@ -158,6 +158,24 @@ def of_expression(
         if not own or column.name.lower() not in map(str.lower, tables[statement.name]):
             message = f"{statement.subject}: {names.unknown(column, tables)}"
             yield statement.problem(message, column)
+
+
+def of_constants(statement: Statement, tree: exp.Expr, binder: Binder) -> Iterator[Problem]:
+    """Constants that no value can be made of: told now, not by the first event."""
+    for node in tree.find_all(exp.Cast, exp.AtTimeZone):
+        if isinstance(node, exp.AtTimeZone):
+            zone = node.args["zone"]
+            tried = zone if isinstance(zone, exp.Literal) else None
+            text = f"TIMESTAMP '2000-01-01' AT TIME ZONE {zone.sql('duckdb')}"
+        else:
+            tried = node.this if isinstance(node.this, exp.Literal) else None
+            text = node.sql("duckdb")
+        if tried is not None and not isinstance(node, exp.TryCast):
+            try:
+                binder.evaluate(text)
+            except SqlError as error:
+                message = engine_words.plain(error.message)
+                yield statement.problem(f"{statement.subject}: {message}", tried)
 
 
 def _function(name: str, binder: Binder, written: str = "") -> str | None:

@@ -110,7 +110,7 @@ def _column(draft: _Draft, item: exp.ColumnDef) -> None:
         elif isinstance(kind, exp.GeneratedAsIdentityColumnConstraint) and kind.expression:
             generated = kind.expression
         else:
-            got = constraint.sql("duckdb")
+            got = constraint.sql("duckdb") or type(kind).key.removesuffix("columnconstraint")
             draft.wrong_word(
                 f"column {item.name!r}: constraint must be PRIMARY KEY, NOT NULL, CHECK (...) or "
                 f"GENERATED ALWAYS AS (...); got {got}",

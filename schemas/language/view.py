@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -27,8 +28,13 @@ REBUILD = "rebuild"
 OPTIONS = {REBUILD: str}
 # what tells one accepted event of a stream from every other
 IDENTITY = ("_partition", "_offset")
+MOST_PARTS = 2_000  # that aliases in an expression stand for
 # marks what an alias stands for, where it is written out
 ALIAS = "alias"
+
+
+# a call in the SQL of an output; what stands in quotes is none
+_CALLS = re.compile(r"""'(?:[^']|'')*'|"(?:[^"]|"")*"|\b_call_(\d+)\b""")
 
 
 @dataclass(frozen=True)
@@ -48,6 +54,11 @@ class Output:
     name: str
     type: str
     sql: str
+
+    @property
+    def calls(self) -> list[int]:
+        """The numbers of the calls in it, in order; one may stand there several times."""
+        return [int(number) for number in _CALLS.findall(self.sql) if number]
 
 
 @dataclass(frozen=True)
@@ -326,12 +337,19 @@ class _Reader:
         for part in select.expressions:
             if isinstance(part, exp.Alias):
                 item = part.this.copy().transform(lambda node: _expanded(node, scope, known))
+                if sum(1 for _ in item.walk()) > MOST_PARTS + sum(1 for _ in part.walk()):
+                    message = (
+                        f"column {part.alias!r} must come to at most {MOST_PARTS:,} parts with its "
+                        "aliases written out. Declare generated columns for some of them"
+                    )
+                    self._refuse(message, part)
                 known.setdefault(part.alias.lower(), item)
         return known
 
     def _resolved(self, scope: Scope, part: exp.Expr, known: Mapping[str, exp.Expr]) -> exp.Expr:
         """A piece of the view with aliases written out and columns by table and name; whatever is
         neither is refused."""
+        self._collect(refusals.of_constants(self.statement, part, self.binder))
         item = part.copy().transform(lambda node: _expanded(node, scope, known))
         self._intervals(item)
         for column in item.find_all(exp.Column):

@@ -26,15 +26,15 @@ def term(exponent: str, integer: str) -> str:
 
 def total(terms: str) -> str:
     """The sum of a list of terms in ascending order of e, which is c * 2^e + r. NULL for none."""
-    return f"list_reduce(nullif({terms}, []), lambda a, b: {_STEP})"
+    return f"list_reduce(nullif({terms}, []), lambda _a, _b: {_STEP})"
 
 
 def rounded(summed: str) -> str:
     """A total as the nearest DOUBLE: within one unit of its last place. NULL for no total."""
-    high = "CAST(s.c AS DOUBLE)"
-    low = f"CAST(s.c - CAST({high} AS HUGEINT) AS DOUBLE)"
-    value = f"{scaled(high, 's.e')} + ({scaled(low, 's.e')} + s.r)"
-    return f"list_transform([{summed}], lambda s: {value})[1]"
+    high = "CAST(_s.c AS DOUBLE)"
+    low = f"CAST(_s.c - CAST({high} AS HUGEINT) AS DOUBLE)"
+    value = f"{scaled(high, '_s.e')} + ({scaled(low, '_s.e')} + _s.r)"
+    return f"list_transform([{summed}], lambda _s: {value})[1]"
 
 
 def scaled(number: str, exponent: str) -> str:
@@ -44,15 +44,15 @@ def scaled(number: str, exponent: str) -> str:
 
 
 def _step() -> str:
-    move = "greatest(0, b.low - a.e)"
+    move = "greatest(0, _b.low - _a.e)"
     # beyond 126 bits nothing of what is below can stay
     moved = f"({_ONE} << least(126, {move}))"
-    stays = f"CASE WHEN {move} > 126 THEN 0 ELSE (a.c + ({moved} >> 1)) >> {move} END"
-    leaves = f"CAST(a.c - {stays} * {moved} AS DOUBLE)"
-    base = "greatest(a.e, b.low)"
+    stays = f"CASE WHEN {move} > 126 THEN 0 ELSE (_a.c + ({moved} >> 1)) >> {move} END"
+    leaves = f"CAST(_a.c - {stays} * {moved} AS DOUBLE)"
+    base = "greatest(_a.e, _b.low)"
     return (
-        f"struct_pack(e := {base}, low := 0, c := {stays} + b.c * ({_ONE} << b.e - {base}), "
-        f"r := a.r + {scaled(leaves, 'a.e')})"
+        f"struct_pack(e := {base}, low := 0, c := {stays} + _b.c * ({_ONE} << _b.e - {base}), "
+        f"r := _a.r + {scaled(leaves, '_a.e')})"
     )
 
 

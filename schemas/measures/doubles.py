@@ -50,9 +50,9 @@ _BUCKET = (
 )
 _INTEGER = "CASE WHEN isfinite(_value) THEN CAST(_value * _half * _half * 2 AS HUGEINT) ELSE 1 END"
 _ROWS = "list(struct_pack(b := CAST(_bucket AS INTEGER), total := _sum))"
-_WANTED = f"list_filter({_ROWS}, lambda t: t.b < {INFINITE} AND t.total <> 0)"
-_TERM = carries.term(f"{WIDTH} * t.b - {DIGITS}", "t.total")
-_TERMS = f"list_transform(list_sort({_WANTED}), lambda t: {_TERM})"
+_WANTED = f"list_filter({_ROWS}, lambda _t: _t.b < {INFINITE} AND _t.total <> 0)"
+_TERM = carries.term(f"{WIDTH} * _t.b - {DIGITS}", "_t.total")
+_TERMS = f"list_transform(list_sort({_WANTED}), lambda _t: {_TERM})"
 FINISHED = Finished(
     f"CASE WHEN count(*) = 0 THEN NULL "
     f"WHEN max(_bucket) = {NOT_A_NUMBER} "

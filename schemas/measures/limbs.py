@@ -2,8 +2,8 @@
 upper and the lower 64 bits or 19 digits, each merged by sum.
 
 Partials hold 10^18 values whatever they are. Presenting puts the limbs together; a sum that its
-type does not hold is NULL, for that group alone, where DuckDB's own sum fails the whole query. A
-mean is presented all the same.
+38 digits do not hold is NULL, for that group alone, where DuckDB's own sum fails the whole query.
+A mean is presented all the same.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from schemas.measures.measure import Call, Judged, Measure, Partial, filtered
 
 BITS, DIGITS = 64, 19
 ROUNDED = "none but rounding to a DOUBLE"
-BOUND = "none; NULL where its type does not hold the sum"
+BOUND = "none; NULL where 38 digits do not hold the sum"
 
 
 def total(call: Call) -> Measure:
-    """The sum; NULL where there is no value, or where its type does not hold it."""
+    """The sum; NULL where there is no value, or where 38 digits do not hold it."""
     scale = _scale(call)
     if call.result == "DOUBLE":
         return Measure(
@@ -30,7 +30,7 @@ def total(call: Call) -> Measure:
         )
     # as whole numbers: DuckDB has no wider DECIMAL to tell its answer in
     digits = "CAST(replace(CAST({ours} AS VARCHAR), '.', '') AS BIGNUM)"
-    most = f"CAST('{10**38 - 1 if scale is not None else 2**127 - 1}' AS BIGNUM)"
+    most = f"CAST('{10**38 - 1}' AS BIGNUM)"
     exact = "sum(CAST(replace(CAST({0} AS VARCHAR), '.', '') AS BIGNUM)){filter}"
     beyond = f"({{exact}} > {most} OR {{exact}} < -({most}))"
     within = (
@@ -109,10 +109,12 @@ def _step(scale: int) -> str:
 
 
 def _whole(scale: int | None) -> str:
-    """The limbs put together; NULL where the type does not hold that."""
+    """The limbs put together; NULL where 38 digits do not hold that."""
     if scale is None:
         more, lower = _split("CAST({1} AS HUGEINT)", None)
-        return f"TRY((CAST({{0}} AS HUGEINT) + {more}) * {_weight(None)} + {lower})"
+        whole = f"TRY((CAST({{0}} AS HUGEINT) + {more}) * {_weight(None)} + {lower})"
+        # Parquet holds no HUGEINT, and a DECIMAL has 38 digits
+        return f"CAST(TRY_CAST({whole} AS DECIMAL(38,0)) AS HUGEINT)"
     kind = f"DECIMAL(38,{scale})"
     more, lower = _split("{1}", scale)
     limb = "HUGEINT" if scale < DIGITS else f"DECIMAL(38,{scale - DIGITS})"

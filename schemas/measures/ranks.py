@@ -33,7 +33,7 @@ MOMENTS = ("DATE", "TIMESTAMP")
 # DuckDB holds a DECIMAL of so many digits in 64 bits, and finds what is between otherwise
 SMALL_DECIMAL = 18
 MOST_DIGITS = 39  # of a HUGEINT
-FINITE = "lambda e: isfinite(CAST(e AS DOUBLE))"
+FINITE = "lambda _e: isfinite(CAST(_e AS DOUBLE))"
 LAST_BIT = "4.5e-16"
 
 
@@ -194,8 +194,10 @@ def _near(ours: str, fraction: Fraction, kind: str) -> str:
     decimal = column_types.decimal(kind)
     unit = f"1.01e-{decimal[1]}" if decimal else "1" if kind in MOMENTS else "0"
     number = _float("epoch_us(CAST({} AS TIMESTAMP))" if kind in MOMENTS else "{}")
-    finite = "lambda e: isfinite(CAST(e AS TIMESTAMP))" if kind in MOMENTS else FINITE
-    sizes = f"list_transform(list_filter({{exact}}, {finite}), lambda e: abs({number.format('e')}))"
+    finite = "lambda _e: isfinite(CAST(_e AS TIMESTAMP))" if kind in MOMENTS else FINITE
+    sizes = (
+        f"list_transform(list_filter({{exact}}, {finite}), lambda _e: abs({number.format('_e')}))"
+    )
     apart = f"abs({number.format(ours)} - {number.format(theirs)})"
     return (
         f"({ours} IS NOT DISTINCT FROM {theirs} "

@@ -83,10 +83,11 @@ _ROWS = (
     "list_sort(list(struct_pack(b := CAST(_bucket AS INTEGER), total := _sum, "
     "square := _square, rest := _rest)))"
 )
-_SUMS = carries.term(f"{_WIDTH} * (t.b - v.top) - {_DIGITS}", "t.total")
+_SUMS = carries.term(f"{_WIDTH} * (_t.b - _v.top) - {_DIGITS}", "_t.total")
+_ABOVE = f"{2 * _WIDTH} * (_t.b - _v.top)"
 _SQUARES = (
-    f"[struct_pack(e := {2 * _WIDTH} * (t.b - v.top) - {_DIGITS}, c := CAST(t.square AS HUGEINT)), "
-    f"struct_pack(e := {2 * _WIDTH} * (t.b - v.top) - {2 * _DIGITS}, c := CAST(t.rest AS HUGEINT))]"
+    f"[struct_pack(e := {_ABOVE} - {_DIGITS}, c := CAST(_t.square AS HUGEINT)), "
+    f"struct_pack(e := {_ABOVE} - {2 * _DIGITS}, c := CAST(_t.rest AS HUGEINT))]"
 )
 
 
@@ -94,9 +95,9 @@ def _difference(v: str) -> str:
     """n * sum(x * x) - sum(x)^2 as a DOUBLE, of a STRUCT(n, s, q): the sum as c * 2^e and a list of
     such for the squares. They are of any size, so they are multiplied by parts."""
     squares = (
-        f"flatten(list_transform({v}.q, lambda t: "
-        f"[struct_pack(e := t.e, c := (t.c & {2**62 - 1}) * {v}.n), "
-        f"struct_pack(e := t.e + 62, c := (t.c >> 62) * {v}.n)]))"
+        f"flatten(list_transform({v}.q, lambda _t: "
+        f"[struct_pack(e := _t.e, c := (_t.c & {2**62 - 1}) * {v}.n), "
+        f"struct_pack(e := _t.e + 62, c := (_t.c >> 62) * {v}.n)]))"
     )
     mask = 2**42 - 1
     low, middle, high = f"({v}.s.c & {mask})", f"({v}.s.c >> 42 & {mask})", f"({v}.s.c >> 84)"
@@ -110,8 +111,8 @@ def _difference(v: str) -> str:
     square = ", ".join(
         f"struct_pack(e := 2 * {v}.s.e + {e}, c := -({product}))" for e, product in products
     )
-    kept = f"list_filter(list_concat({squares}, [{square}]), lambda t: t.c <> 0)"
-    terms = f"list_sort(list_transform({kept}, lambda t: {carries.term('t.e', 't.c')}))"
+    kept = f"list_filter(list_concat({squares}, [{square}]), lambda _t: _t.c <> 0)"
+    terms = f"list_sort(list_transform({kept}, lambda _t: {carries.term('_t.e', '_t.c')}))"
     return f"coalesce({carries.rounded(carries.total(terms))}, 0)"
 
 
@@ -120,17 +121,17 @@ def _of_rows() -> str:
     gathered = (
         f"struct_pack(n := CAST(sum(_count) AS HUGEINT), top := max(_bucket), rows := {_ROWS})"
     )
-    sums = f"list_transform(list_filter(v.rows, lambda t: t.total <> 0), lambda t: {_SUMS})"
+    sums = f"list_transform(list_filter(_v.rows, lambda _t: _t.total <> 0), lambda _t: {_SUMS})"
     parts = (
-        f"struct_pack(n := v.n, top := v.top, s := {carries.total(sums)}, "
-        f"q := flatten(list_transform(v.rows, lambda t: {_SQUARES})))"
+        f"struct_pack(n := _v.n, top := _v.top, s := {carries.total(sums)}, "
+        f"q := flatten(list_transform(_v.rows, lambda _t: {_SQUARES})))"
     )
-    power = f"pow(2, {_WIDTH} * w.top)"
-    value = f"{_difference('w')} / w.n / w.n * {power} * {power}"
+    power = f"pow(2, {_WIDTH} * _w.top)"
+    value = f"{_difference('_w')} / _w.n / _w.n * {power} * {power}"
     return (
         f"CASE WHEN max(_bucket) >= {_FINITE} THEN CAST('nan' AS DOUBLE) "
-        f"ELSE list_transform(list_transform([{gathered}], lambda v: {parts}), "
-        f"lambda w: {value})[1] END"
+        f"ELSE list_transform(list_transform([{gathered}], lambda _v: {parts}), "
+        f"lambda _w: {value})[1] END"
     )
 
 
@@ -188,7 +189,7 @@ def _exact(call: Call, integer: str, bits: int) -> tuple[tuple[Partial, ...], st
     # 2^126, with room for the rounding of what it is compared with
     value = (
         f"CASE WHEN CAST({{0}} AS DOUBLE) * ({size}) < 8e37 THEN {small} "
-        f"ELSE list_transform([{parts}], lambda w: {_difference('w')})[1] END"
+        f"ELSE list_transform([{parts}], lambda _w: {_difference('_w')})[1] END"
     )
     return partials, f"({value}) / {{0}} / {{0}}"
 

@@ -36,7 +36,7 @@ _CASTS = {
 _COUNTS = "map_entries({exact})"
 _TOP = (
     f"list_transform(list_sort(list_transform({_COUNTS}, "
-    "lambda e: {{'n': -CAST(e.value AS BIGINT), 'v': e.key}})), lambda s: s.v)"
+    "lambda _e: {{'n': -CAST(_e.value AS BIGINT), 'v': _e.key}})), lambda _s: _s.v)"
 )
 
 

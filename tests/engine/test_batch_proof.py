@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -10,11 +12,14 @@ import duckdb
 import pytest
 from sqlalchemy import select, update
 
-from batch import proof, stages
-from batch.stages import Job
+from batch import proof, stages, verify
+from batch.compiled import Compiled
+from batch.stages import Job, in_process
 from schemas.errors import BuildRefused, DamagedFile
 from schemas.ledger import builds, history, tables
 from schemas.ledger.files import BATCH, RUN, DataFile
+from schemas.measures import ALL
+from schemas.measures.measure import Call, Measure
 from schemas.stored_file import StoredFile
 from tests.engine.batching import Sealed, current, events
 
@@ -239,3 +244,55 @@ def test_a_full_build_needs_no_whole_base(world: Sealed, kind: str, gone: bool) 
     assert done.proof.evidence["master"]["share"] == 1.0
     assert "no partials (file " in done.proof.words
     assert world.finished("by_key") == world.expected("by_key", 2)
+
+
+INSIDE = {
+    "v": "SELECT k, round(sum(n::DOUBLE), 2) AS s, upper(mode(k)) AS m, "
+    "last(u) FILTER (WHERE n > 0) + 1 AS l FROM hits GROUP BY k"
+}
+
+
+@pytest.mark.parametrize("wrong", ["finish", "measure"])
+def test_what_an_expression_is_computed_from_is_compared(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: str
+) -> None:
+    """Of a sum of DOUBLE inside round() the text itself cannot be compared to the last bit: the sum
+    is, by itself. Wrong is what a build makes of right partials, or the measure everywhere."""
+
+    def spoilt(job: Job) -> list[DataFile]:
+        finishes = tuple(replace(f, aggregate=f"({f.aggregate}) + 1000") for f in job.view.finishes)
+        return in_process(replace(job, view=replace(job.view, finishes=finishes)))
+
+    def raised(call: Call) -> Measure:
+        measure = whole(call)
+        return replace(measure, present=f"({measure.present}) + 1000")
+
+    whole = ALL["sum"].build
+    if wrong == "measure":
+        monkeypatch.setitem(ALL, "sum", replace(ALL["sum"], build=raised))
+    # definitions are read once in a session, and this one by a spoilt measure
+    views = {"v": INSIDE["v"].replace("upper(mode(k))", f"'{wrong}'")}
+    world = Sealed(tmp_path, views=views)
+    with closing(world.ledger):
+        world.epochs(events(30), events(20, start=30))
+        with pytest.raises(BuildRefused):
+            world.builder(make=spoilt if wrong == "finish" else in_process).all_steps(
+                "v", full=True, until=None
+            )
+
+
+def test_calls_inside_expressions_are_proven_and_verified(tmp_path: Path) -> None:
+    world = Sealed(tmp_path, views=INSIDE)
+    with closing(world.ledger):
+        world.epochs(events(30), events(20, start=30))
+        assert world.builder().all_steps("v", full=True, until=None).proof.verdict == "equal"
+        world.epochs(events(40, start=50))
+        assert world.builder().all_steps("v", full=False, until=None).proof.verdict == "equal"
+        for share in (0, 1_000_000):
+            done = world.builder(proof_rows=share).all_steps("v", full=True, until=None)
+            assert done.proof.verdict == "equal"
+        definitions = Compiled(world.ledger)
+        found = verify.verify(
+            world.ledger, world.root, definitions, "v", None, memory="256MB", threads=1
+        )
+        assert found.comparison.different == 0

@@ -88,3 +88,24 @@ def test_each_column_says_how_it_is_compared(view: CompiledView) -> None:
         ("approximate", "standard error 1.1 %"),
         ("approximate", "computed from a value with standard error 1.1 %"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("select", "exact"),
+    [
+        ("replace(k, '(', ')') AS r, {} FROM", "replace(k, '(', ')') AS r, {} FROM"),
+        (
+            "'from' AS f, ',' AS c, '_call_7' AS l, {} FROM",
+            "'from' AS f, ',' AS c, '_call_7' AS l, {} FROM",
+        ),
+        ('k AS "from", {} FROM', 'k AS "from", {} FROM'),
+    ],
+)
+def test_what_stands_in_quotes_is_no_mark_of_the_query(
+    tmp_path: Path, select: str, exact: str
+) -> None:
+    call, judged = "approx_top_k(replace(k, ',', ')'), 3)", "histogram(replace(k, ',', ')'))"
+    text = f"SELECT {select.format(f'{call} AS t')} hits GROUP BY ALL"
+    (view,) = load(tmp_path, STREAM, f"CREATE VIEW v AS {text};").views()
+    expected = exact.format(judged + ' AS "t"')
+    assert view.exact == f"SELECT {expected} hits GROUP BY ALL"

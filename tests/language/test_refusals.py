@@ -255,6 +255,21 @@ VIEWS = [
         "SELECT k::§VARCHER AS u, count(*) FROM sales GROUP BY ALL",
         "got 'VARCHER'; did you mean 'VARCHAR'?",
     ),
+    (
+        "SELECT §'abc'::INTEGER AS a, count(*) FROM sales GROUP BY ALL",
+        "Could not convert string 'abc'",
+    ),
+    ("SELECT count(*) FROM sales WHERE ts > DATE §'2024-13-01'", "invalid date"),
+    (
+        "SELECT ts AT TIME ZONE §'Europe/Nowhere' AS t, count(*) FROM sales GROUP BY ALL",
+        "Europe/Nowhere",
+    ),
+    (
+        "SELECT n AS a0, a0+a0 AS a1, a1+a1 AS a2, a2+a2 AS a3, a3+a3 AS a4, a4+a4 AS a5, "
+        "a5+a5 AS a6, a6+a6 AS a7, a7+a7 AS a8, §a8+a8 AS a9, a9+a9 AS b, count(*) FROM sales "
+        "GROUP BY ALL",
+        "column 'a9' must come to at most 2,000 parts",
+    ),
     ("SELECT §time_bucket(INTERVAL '0 hours', ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
     ("SELECT §time_bucket(to_hours(-1), ts) AS h, count(*) FROM sales GROUP BY 1", "above 0"),
     ("SELECT count(*) FROM sales §RIGHT JOIN shops USING (k)", "got RIGHT JOIN"),

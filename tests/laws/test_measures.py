@@ -25,7 +25,7 @@ from schemas.compile import CompiledView, PartialTable, compile_view, fold, sql
 from schemas.language import parser
 from schemas.language.view import View
 from schemas.measures import ALL
-from tests.folding import presented
+from tests.folding import presented, refused
 from tests.generated import calls, judging, splits, values
 from tests.generated.calls import Shape
 from tests.generated.judging import Parts
@@ -329,6 +329,22 @@ def test_signed_zeros_are_one_value_and_print_alike(measured: Measured) -> None:
     for order in (zeros, zeros[::-1], zeros[:1], zeros[1:]):
         (answer,) = presented(view, [measured.fold(view, [zero]) for zero in order])
         assert list(map(str, answer)) == ["0.0", "0.0", "1", "[0.0]", "[0.0]"]
+
+
+@pytest.mark.parametrize("name", "abcefkqrstvwxy")
+def test_a_key_may_be_called_as_anything(measured: Measured, name: str) -> None:
+    """Names that stand for something in the SQL of a measure are none that a view may give."""
+    calls = "sum(x) AS p1, var_pop(x) AS p2, stddev(big) AS p3, mode(s) AS p4, avg(wide) AS p5, "
+    calls += "approx_top_k(s, 2) AS p6, quantile_cont(x, [0.1, 0.5]) AS p7, arg_max(s, x) AS p8, "
+    calls += "approx_quantile(x, 0.5) AS p9, approx_count_distinct(s) AS p0"
+    rows: Rows = [{"s": text, "x": 1.5, "big": 2, "wide": Decimal(3)} for text in ("u", "u", "w")]
+    one, other = (
+        view_of(f"SELECT s AS {key}, {calls} FROM rows GROUP BY rows.s") for key in (name, "usual")
+    )
+    found, usual = (presented(each, [measured.fold(each, rows)]) for each in (one, other))
+    assert sorted(found) == sorted(usual)
+    given = pa.table({each: [row[each] for row in rows] for each in rows[0]})
+    assert not refused(one, [measured.fold(one, rows)], "rows", given)
 
 
 def test_sums_stay_exact_beyond_64_bits(measured: Measured) -> None:
