@@ -100,8 +100,9 @@ def _sum(folder: Path, chunks: int) -> Tally:
     for number in range(chunks):
         path = folder / f"{number}.json"
         if path.exists():
-            verdicts, forms, compared, seconds = json.loads(path.read_text())
-            total.add(Tally(Counter(verdicts), Counter(forms), Counter(compared), seconds))
+            *counts, seconds = json.loads(path.read_text())
+            verdicts, forms, compared = map(Counter[str], counts)
+            total.add(Tally(verdicts, forms, compared, seconds))
     return total
 
 
