@@ -5,6 +5,9 @@ up where the next term needs that. What leaves it is at most half a unit of what
 gathered as a DOUBLE; so where higher terms cancel each other, the lower digits are still there.
 This is the carrying of Demmel and Nguyen, "Parallel reproducible summation" (2015), with integers
 in place of their slices of a DOUBLE: nothing is rounded before the end, so no order matters.
+
+Names of lambdas begin with an underscore, as no column of a view does: a column `s` would be meant
+by `s.c`.
 """
 
 from __future__ import annotations

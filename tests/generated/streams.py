@@ -104,6 +104,8 @@ def stream(chance: Random, name: str) -> Stream:
     """A declaration of five to nine columns that the language takes."""
     names = chance.sample(_NAMES, chance.randint(4, 7))
     kinds = ["VARCHAR", "INTEGER", *chance.choices(values.TYPES, k=len(names) - 2)]
+    if chance.random() < 0.5:
+        kinds[2] = "TIMESTAMP"
     plain = list(zip(names, kinds, strict=True))
     keyed = chance.random() < 0.4
     able = [n for n, kind in plain if kind in ("VARCHAR", "INTEGER", "DATE", "BIGINT")]

@@ -284,6 +284,8 @@ class Writer:
 
     def _shape(self, function: str) -> Shape | None:
         chance, kinds = self.chance, [Argument(kind) for kind in self.by_type]
+        if ALL[function].timed and self.stream.event_time is None and chance.random() < 0.9:
+            return None
         for _ in range(30):
             count = chance.choice(calls.arities(function))
             arguments = [chance.choice(kinds) for _ in range(min(count, 1))]
