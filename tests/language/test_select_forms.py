@@ -153,8 +153,9 @@ FORMS = {
         ts AT TIME ZONE 'UTC' AT TIME ZONE 'America/New_York' AS z, count(*) AS cnt
         FROM sales GROUP BY ALL""",
     "keys_of_one_letter": """id AS s, n AS t, n + 1 AS v, n + 2 AS w, n + 3 AS a, n + 4 AS b,
-        n + 5 AS e, sum(x) AS c1, var_pop(x) AS c2, var_pop(n) AS c3, var_pop(d) AS c4, mode(n) AS c5,
-        approx_top_k(n, 2) AS c6, quantile_disc(n, 0.5) AS c7 FROM sales GROUP BY ALL""",
+        n + 5 AS e, sum(x) AS c1, var_pop(x) AS c2, var_pop(n) AS c3, var_pop(d) AS c4,
+        mode(n) AS c5, approx_top_k(n, 2) AS c6, quantile_disc(n, 0.5) AS c7
+        FROM sales GROUP BY ALL""",
     "an_index_of_a_call": """(approx_quantile(n, [0, 1]) FILTER (WHERE n > 1))[1] AS a,
         (approx_quantile(n, [0, 1]))[-1] AS b, (quantile_disc(n, [0, 1]))[1 + 1] AS c, k[1] AS d
         FROM sales GROUP BY k""",
