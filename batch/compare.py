@@ -133,8 +133,9 @@ def same(engine: Engine, view: CompiledView, built: str, expected: str) -> Compa
     return Comparison(ROWS, count(engine, built), count(engine, expected), *found)
 
 
-def not_compared(view: CompiledView) -> list[str]:
-    """The view's columns of which nothing can be said: made from approximate values."""
+def by_calls(view: CompiledView) -> list[str]:
+    """The view's columns that are computed from values which are judged: those are compared by
+    themselves (`CompiledView.by_calls`), the columns cannot be."""
     listed = zip(view.columns, view.compared, strict=True)
     return [name for (name, _), compared in listed if compared.kind == "not"]
 

@@ -169,7 +169,7 @@ class _Work:
             },
             "retention": self._retention(on_base),
             "left_out": self.left_out,
-            "not_compared": compare.not_compared(self.view),
+            "by_calls": compare.by_calls(self.view),
             "different": sum(each.different for each in (*found, answer, finished, *on_base)),
             "differences": [each.json() for each in told],
             "seed": None,  # nothing is sampled
@@ -283,7 +283,7 @@ class _Work:
         shown = portable.select(self.view.columns, presented)
         shown = self._kept("$shown", self._within(shown))
         different = compare.unlike(self.engine, there, shown)
-        if self.inputs.retained or compare.not_compared(self.view):
+        if self.inputs.retained or self.view.by_calls:
             # no own SELECT has seen the finished columns of these groups, or of these columns
             presented = f"({standing.presented(self.view, self.built)})"
             anew = portable.select(self.view.columns, presented)

@@ -145,7 +145,7 @@ def verify(
         epoch,
         cut,
         comparison,
-        tuple(compare.not_compared(compiled)),
+        tuple(compare.by_calls(compiled)) if served is not None else (),
         layers,
         retained=left.retained,
         on_base=on_base,

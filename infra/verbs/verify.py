@@ -143,7 +143,7 @@ def _show(told: dict[str, Any]) -> None:
         if told["from"] == "files" and "why" in told:
             print(f"    as the files hold it: {told['why']}")
         for name in told["not_compared"]:
-            print(f"    column {name}: computed from an estimate, not compared")
+            print(f"    column {name}: computed from a value within a bound, not compared")
         for each in told["differences"]:
             group = ", ".join(
                 f"{key} = {'NULL' if value is None else repr(value)}"

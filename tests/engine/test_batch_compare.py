@@ -90,7 +90,7 @@ def test_an_estimate_is_within_its_bound_and_what_is_made_of_it_is_left_out(tmp_
     estimates = view(tmp_path, "estimates")
     assert compared(estimates, "('a', 1050, 1)", "('a', 1000, 2)").different == 0
     assert compared(estimates, "('a', 1500, 1)", "('a', 1000, 2)").different == 1
-    assert compare.not_compared(estimates) == ["twice"]
+    assert compare.by_calls(estimates) == ["twice"]
 
 
 @pytest.mark.parametrize(
