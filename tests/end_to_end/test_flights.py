@@ -26,10 +26,10 @@ from kafka import KafkaProducer
 
 from infra.sending import Pace
 from schemas.ledger import builds
-from schemas.ledger.connect import open_ledger
-from schemas.ledger.epochs import epochs_after
+from schemas.ledger.connect import Ledger, open_ledger
+from schemas.ledger.epochs import CommittedEpoch, epochs_after
 from schemas.ledger.files import MASTER, REJECTS
-from schemas.ledger.sealing import sealed_ranges
+from schemas.ledger.sealing import SealedRange, sealed_ranges
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from tests.end_to_end import flights
@@ -255,6 +255,16 @@ def check_layers(stack: Stack, publications: int) -> None:
     assert {verdict for _, verdict in proofs} == {"equal"}
 
 
+def held(ledger: Ledger) -> tuple[list[SealedRange], list[CommittedEpoch]]:
+    """Sealed ranges, and the epochs behind them, as they were at one moment: streaming goes on
+    sealing."""
+    while True:
+        sealed = sealed_ranges(ledger, "flights")
+        unsealed = epochs_after(ledger, "flights", sealed[-1].last, 1_000_000)
+        if sealed_ranges(ledger, "flights") == sealed:
+            return sealed, unsealed
+
+
 def check_identities(stack: Stack, truth: Truth) -> None:
     """Invariant 1: master and rejects hold each record of the topic once, and nothing else."""
     root = DataRoot(stack.state)
@@ -266,13 +276,13 @@ def check_identities(stack: Stack, truth: Truth) -> None:
         into.update(zip(columns["_partition"], columns["_offset"], strict=True))
 
     with open_ledger(stack.state) as ledger:
-        sealed = sealed_ranges(ledger, "flights")
+        sealed, unsealed = held(ledger)
         for each in sealed:
             for file in each.files:
                 if file.kind in (MASTER, REJECTS):
                     into = accepted if file.kind == MASTER else rejected
                     add(into, pq.read_table(root.check(file.file)))
-        for epoch in epochs_after(ledger, "flights", sealed[-1].last, 1_000_000):
+        for epoch in unsealed:
             for segment in epoch.segments:
                 reader = SegmentReader(root.get(segment.file), segment.file.path)
                 add(accepted, reader.master())

@@ -259,7 +259,7 @@ VIEWS = [
         "SELECT §'abc'::INTEGER AS a, count(*) FROM sales GROUP BY ALL",
         "Could not convert string 'abc'",
     ),
-    ("SELECT count(*) FROM sales WHERE ts > DATE §'2024-13-01'", "invalid date"),
+    ("SELECT count(*) FROM sales WHERE ts > DATE §'2024-13-01'", "date field value out of range"),
     (
         "SELECT ts AT TIME ZONE §'Europe/Nowhere' AS t, count(*) FROM sales GROUP BY ALL",
         "Europe/Nowhere",

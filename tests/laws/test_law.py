@@ -41,7 +41,7 @@ VIEWS = {
     "by_weight": "SELECT weight, count(*) AS n, 1 AS one FROM trips GROUP BY weight",
 }
 # each runs every view through the engine and through the oracle
-EXAMPLES = 20
+EXAMPLES = 10
 DISTINCT = """SELECT vip, approx_count_distinct(trip) AS trips, count(*) AS n
     FROM trips GROUP BY vip"""
 
