@@ -18,6 +18,8 @@ from tests.events import START
 from tests.folding import Folding, load, presented, records
 from tests.oracle import Oracle
 
+pytestmark = pytest.mark.slow
+
 Parts = Sequence[Mapping[str, Mapping[str, pa.Table]]]
 
 STREAM = """

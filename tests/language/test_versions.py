@@ -13,6 +13,8 @@ from schemas.compile import cast
 from schemas.compile.references import CompiledReference
 from tests.folding import load
 
+pytestmark = pytest.mark.slow
+
 STREAM = """
 CREATE STREAM sales (
     k VARCHAR, n INTEGER, d DECIMAL(12,2), ts TIMESTAMP, doc JSON,
