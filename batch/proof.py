@@ -134,7 +134,7 @@ class _Work:
         tables = self.view.tables if self.skipped is None else ()
         found = [compare.partials(self.engine, table, *self._partials(table)) for table in tables]
         answer = self._whole() if whole else self._delta()
-        finished = self._finished()
+        finished = self._finished(whole)
         on_base = self._anew() if whole and self.inputs.retained else []
         recounted: list[Comparison] = []
         verdict: Verdict = "equal"
@@ -275,16 +275,17 @@ class _Work:
 
     # ---- what everybody else reads
 
-    def _finished(self) -> Comparison:
-        """The finished files, with the rows that the batch view presents."""
+    def _finished(self, whole: bool) -> Comparison:
+        """The finished files, with the rows that the batch view presents; `whole` where V's own
+        SELECT was asked about all of them."""
         files = [each for each in self.files if each.kind == FINISHED]
         there = self.view.within(self.engine.files(self._paths(files)), self.inputs.bounds)
         presented = f"({self.view.present(self._core())})"
         shown = portable.select(self.view.columns, presented)
         shown = self._kept("$shown", self._within(shown))
         different = compare.unlike(self.engine, there, shown)
-        if self.inputs.retained or self.view.by_calls:
-            # no own SELECT has seen the finished columns of these groups, or of these columns
+        if self.inputs.retained or (self.view.finishes and not whole):
+            # no own SELECT has seen the finished columns of these groups
             presented = f"({standing.presented(self.view, self.built)})"
             anew = portable.select(self.view.columns, presented)
             different += compare.unlike(self.engine, there, f"({self._within(anew)})")

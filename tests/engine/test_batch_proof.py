@@ -281,6 +281,23 @@ def test_what_an_expression_is_computed_from_is_compared(
             )
 
 
+def test_what_a_build_finishes_is_found_where_only_what_is_new_is_read(tmp_path: Path) -> None:
+    def spoilt(job: Job) -> list[DataFile]:
+        finishes = tuple(replace(f, aggregate=f"({f.aggregate}) + 1") for f in job.view.finishes)
+        return in_process(replace(job, view=replace(job.view, finishes=finishes)))
+
+    views = {"v": "SELECT k, approx_count_distinct(u) AS visitors FROM hits GROUP BY k"}
+    world = Sealed(tmp_path, views=views)
+    with closing(world.ledger):
+        world.epochs(events(60))
+        world.builder().all_steps("v", full=False, until=None)
+        world.epochs(events(5, start=60))
+        with pytest.raises(BuildRefused):
+            world.builder(make=spoilt, proof_rows=0).all_steps("v", full=False, until=None)
+        done = world.builder(proof_rows=0).all_steps("v", full=False, until=None)
+        assert done.proof.evidence["answer"]["scope"] == "delta"
+
+
 def test_calls_inside_expressions_are_proven_and_verified(tmp_path: Path) -> None:
     world = Sealed(tmp_path, views=INSIDE)
     with closing(world.ledger):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -64,22 +64,10 @@ VIEWS = {
 SHOPS_FILE = b"k,name\nk0,none\nk1,one\n"
 
 
-class Shops(Sealed):
-    """A world with a reference beside the stream."""
-
-    def deploy(
-        self,
-        folder: Path,
-        stream: str,
-        views: Mapping[str, str],
-        files: Mapping[str, bytes] | None = None,
-    ) -> None:
-        super().deploy(folder, stream, views, {"shops.csv": SHOPS_FILE, **(files or {})})
-
-
-def layered(folder: Path, *views: str) -> Shops:
+def layered(folder: Path, *views: str) -> Sealed:
     """Epochs 1 and 2 in batch views, 3 in a run, 4 in a segment."""
-    made = Shops(folder, stream=STREAM, views={name: VIEWS[name] for name in views or VIEWS})
+    chosen = {name: VIEWS[name] for name in views or VIEWS}
+    made = Sealed(folder, stream=STREAM, views=chosen, files={"shops.csv": SHOPS_FILE})
     made.epochs(events(0, 30), events(30, 37))
     for view in views or VIEWS:
         assert build(made, view) == "equal"
@@ -89,7 +77,7 @@ def layered(folder: Path, *views: str) -> Shops:
 
 
 @pytest.fixture
-def plain(tmp_path: Path) -> Iterator[Shops]:
+def plain(tmp_path: Path) -> Iterator[Sealed]:
     made = layered(tmp_path, "plain")
     yield made
     made.ledger.close()
@@ -193,7 +181,7 @@ def test_every_layer_has_each_event_once(tmp_path: Path) -> None:
     world.ledger.close()
 
 
-def test_a_wrong_file_is_told_with_its_epochs(plain: Shops) -> None:
+def test_a_wrong_file_is_told_with_its_epochs(plain: Sealed) -> None:
     (run,) = (each.file for each in contents(plain.ledger, plain.name).views["plain"].runs)
     rows = pq.read_table(plain.root.local(run.path)).replace_schema_metadata()
     sink = pa.BufferOutputStream()
@@ -210,7 +198,7 @@ def test_a_wrong_file_is_told_with_its_epochs(plain: Shops) -> None:
     assert "missing from the run of epochs 3..3: `everview rebuild plain`" in told["do"]
 
 
-def test_a_time_that_is_shown_can_bound_what_is_kept(plain: Shops) -> None:
+def test_a_time_that_is_shown_can_bound_what_is_kept(plain: Sealed) -> None:
     # now is 11:00 of the first of 2026, where event 11 is
     plain.seal_all()
     assert build(plain, "plain", keep={"plain": KeptFor(timedelta(hours=1))}) == "equal"
@@ -222,7 +210,7 @@ def test_a_time_that_is_shown_can_bound_what_is_kept(plain: Shops) -> None:
     assert verified(plain, "plain", answers).comparison.different == 0
 
 
-def test_events_that_retention_removed_stay_in_their_views(plain: Shops) -> None:
+def test_events_that_retention_removed_stay_in_their_views(plain: Sealed) -> None:
     retainer(plain.state, plain.ledger, 2).retain(plain.name)
     answers = served(plain)
     assert shown(answers.rows("FROM plain")) == expected(plain, "plain")
