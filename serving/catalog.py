@@ -2,8 +2,8 @@
 
 `views`, `streams`, `handoff` and `freshness` are laid over the coverage, so they belong to the very
 state that the views of the same statement answer from. `epochs` and `rejects` move with each epoch
-(see `serving.rejected`). The rest is the ledger's word, read again when it has changed: at most a
-second behind.
+(see `serving.follower.rejected`). The rest is the ledger's word, read again when it has changed: at
+most a second behind.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import pyarrow as pa
 
 from schemas.compile import CompiledView
 from schemas.ledger.history import EpochsRow, History
-from serving import rejected
 from serving.coverage import SCHEMA as INTERNAL
 from serving.coverage import STREAM, VIEW
+from serving.follower import rejected
 
 SCHEMA = "everview"
 

@@ -28,12 +28,12 @@ import uvicorn
 
 from schemas.ledger.connect import open_ledger
 from schemas.storage import DataRoot
-from serving.api import application
 from serving.coverage import iso
-from serving.follow import Follower
-from serving.front import Front
-from serving.neighbours import LOOPBACK
-from serving.tables import Tables
+from serving.follower.follow import Follower
+from serving.front.api import application
+from serving.front.neighbours import LOOPBACK
+from serving.front.front import Front
+from serving.worker.tables import Tables
 
 REPORT_SECONDS = 0.5
 FOLLOWER_END_SECONDS = 1.0

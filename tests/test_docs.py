@@ -57,7 +57,7 @@ def test_every_aggregate_is_told() -> None:
 
 def test_every_route_is_told() -> None:
     told = (ROOT / "docs" / "commands.md").read_text(encoding="utf-8")
-    source = (ROOT / "serving" / "api.py").read_text(encoding="utf-8")
+    source = (ROOT / "serving" / "front" / "api.py").read_text(encoding="utf-8")
     routes = re.findall(r"Route\(\s*\"(/[^\"{]*)", source)
     assert len(routes) >= 5
     for route in routes:

@@ -29,8 +29,8 @@ from schemas.ledger.leases import Holder, take
 from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
-from serving.follow import Follower
-from serving.tables import Tables
+from serving.follower.follow import Follower
+from serving.worker.tables import Tables
 
 EVENTS = 1000
 WINDOW = 100

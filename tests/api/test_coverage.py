@@ -12,7 +12,7 @@ import pytest
 
 from serving import coverage
 from serving.coverage import Coverage
-from serving.tables import Change, Tables
+from serving.worker.tables import Change, Tables
 from tests.api.world import Row, Served, World, ask, serving
 
 EPOCHS = 25
@@ -96,7 +96,7 @@ def test_all_views_of_one_statement_are_at_one_epoch(tmp_path: Path) -> None:
 def test_a_reader_keeps_its_state_while_tables_are_made_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.views.SPARE_ROWS", 0)
+    monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 0)
     world = World(tmp_path)
     world.epoch(rows(4))
     served = Served(world.state)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from serving.envelope import MESSAGE_CHARACTERS, STATUSES, Code, RequestError
-from serving.guard import SQL_BYTES
+from serving.worker.guard import SQL_BYTES
 from tests.api.world import Served, World, ask, serving
 
 PLACE = tuple[int | None, int | None]

@@ -308,7 +308,7 @@ def test_a_view_that_cannot_be_merged_stops_alone(world: World, round_epochs: in
 def test_tables_that_change_a_lot_are_made_anew(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("serving.views.SPARE_ROWS", 5)
+    monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 5)
     served = Served(world.state)
     for seed in range(EPOCHS):
         world.epoch(rows(seed, 20))

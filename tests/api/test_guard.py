@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import guard
+from serving.worker import guard
 from tests.api.world import Served, World, ask
 
 ALLOWED = (

@@ -12,7 +12,7 @@ from sqlalchemy import delete, insert, select, update
 from schemas.ledger import tables
 from schemas.ledger.files import BATCH, RUN
 from schemas.position import Range
-from serving.handoff import Spans
+from serving.follower.handoff import Spans
 from tests.api.layers import named
 from tests.api.test_follow import rows
 from tests.api.world import Served, World, ask, serving

@@ -16,7 +16,8 @@ import pytest
 from schemas.errors import NothingSealed, NothingToBuild
 from schemas.ledger.builds import publications
 from schemas.ledger.sealing import sealed_until
-from serving import batch, load
+from serving.follower import load
+from serving.worker import batch
 from tests.api.layers import named
 from tests.api.test_follow import rows
 from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World, ask, serving
@@ -75,9 +76,9 @@ def test_any_split_gives_the_oracles_answer(
 ) -> None:
     pick = random.Random(seed)
     if seed % 2:  # rounds of a part of a file, tables that are made anew all the time
-        monkeypatch.setattr("serving.load.ROUND_BYTES", 1)
-        monkeypatch.setattr("serving.batch.BATCH_ROWS", 3)
-        monkeypatch.setattr("serving.views.SPARE_ROWS", 2)
+        monkeypatch.setattr("serving.follower.load.ROUND_BYTES", 1)
+        monkeypatch.setattr("serving.worker.batch.BATCH_ROWS", 3)
+        monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 2)
     live = Served(world.state)
     live.catch_up()
     last = 0
@@ -227,11 +228,11 @@ def test_segments_that_vanish_under_a_round_lead_to_a_snapshot(
     read = load.segments
 
     def sealed_meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr("serving.follow.segments", read)
+        monkeypatch.setattr("serving.follower.follow.segments", read)
         world.seal(unlink=True)
         return read(*arguments)
 
-    monkeypatch.setattr("serving.follow.segments", sealed_meanwhile)
+    monkeypatch.setattr("serving.follower.follow.segments", sealed_meanwhile)
     live.catch_up()
     assert live.follower.unready(live.now) == []
     assert live.coverage("by_key")["epoch"] == 3
@@ -247,11 +248,11 @@ def test_runs_that_vanish_under_a_load_lead_to_another_snapshot(
     check_files = batch.checked
 
     def merged_meanwhile(*arguments: Any) -> Any:
-        monkeypatch.setattr("serving.load.checked", check_files)
+        monkeypatch.setattr("serving.follower.load.checked", check_files)
         world.layers.merge(world.tick(), unlink=True)
         return check_files(*arguments)
 
-    monkeypatch.setattr("serving.load.checked", merged_meanwhile)
+    monkeypatch.setattr("serving.follower.load.checked", merged_meanwhile)
     fresh = Served(world.state)
     fresh.step()
     check(world, fresh)

@@ -10,7 +10,7 @@ import pytest
 from schemas.ledger import rejects
 from schemas.ledger.files import REJECTS
 from schemas.ledger.sealing import sealed_ranges
-from serving import rejected
+from serving.follower import rejected
 from tests.api.world import Served
 from tests.engine.live import Live
 from tests.engine.test_declarations import BY_KEY, COUNT, NARROW, WIDE, hit, sent

@@ -27,11 +27,11 @@ from schemas.ledger.versions import folding, register
 from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
-from serving.api import application
-from serving.follow import Follower
-from serving.front import Front
-from serving.neighbours import LOOPBACK
-from serving.tables import Tables
+from serving.follower.follow import Follower
+from serving.front.api import application
+from serving.front.neighbours import LOOPBACK
+from serving.front.front import Front
+from serving.worker.tables import Tables
 from tests.api.layers import Layers
 from tests.folding import Folding, load, records
 

@@ -398,7 +398,7 @@ def _(patch: Patch) -> None:
 
 @guards("snapshot again", "F23", "what was sealed under a reader is read where it is now")
 def _(patch: Patch) -> None:
-    from serving import follow
+    from serving.follower import follow
 
     patch.setattr(follow, "sealed_until", lambda *_: 0)
     patch.setattr(follow, "SNAPSHOTS", 1)

@@ -19,10 +19,10 @@ from schemas.ledger.epochs import CommittedEpoch
 from schemas.position import Range
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
-from serving.batch import CheckedFile, PartialFiles, checked, in_rounds
-from serving.followed import FollowedView, Served
-from serving.handoff import Handoff
-from serving.tables import NewView
+from serving.follower.followed import FollowedView, Served
+from serving.follower.handoff import Handoff
+from serving.worker.batch import CheckedFile, PartialFiles, checked, in_rounds
+from serving.worker.tables import NewView
 
 ROUND_BYTES = 256 * 2**20  # of partials in memory
 

@@ -22,8 +22,8 @@ import pyarrow as pa
 from schemas.bound import Bound
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name, names
-from serving.batch import PartialFiles
 from serving.coverage import SCHEMA
+from serving.worker.batch import PartialFiles
 
 DELTA = "delta"  # partial rows that arrive, registered while they are merged
 FETCHED = "_fetched"  # no column of a view begins with an underscore, and no partial is called so

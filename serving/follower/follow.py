@@ -33,12 +33,22 @@ from schemas.ledger.sealing import sealed_until
 from schemas.ledger.versions import StreamRow, ViewRow, streams, views
 from schemas.position import Range
 from schemas.storage import DataRoot
-from serving import catalog, rejected
+from serving import catalog
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import from_engine
-from serving.followed import FollowedStream, FollowedView
-from serving.load import ROUND_BYTES, Loaded, Partials, covers, end_to_end, load, segments, size
-from serving.tables import Change, Tables
+from serving.follower import rejected
+from serving.follower.followed import FollowedStream, FollowedView
+from serving.follower.load import (
+    ROUND_BYTES,
+    Loaded,
+    Partials,
+    covers,
+    end_to_end,
+    load,
+    segments,
+    size,
+)
+from serving.worker.tables import Change, Tables
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger

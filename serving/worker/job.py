@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import duckdb
 import pyarrow as pa
 
-from serving import catalog, coverage, formats, guard
+from serving import catalog, coverage, formats
 from serving.coverage import Coverage
 from serving.envelope import Answer, Code, RequestError, answer_body, from_engine
-from serving.guard import Relation, Statement
-from serving.tables import Tables
+from serving.worker import guard
+from serving.worker.guard import Relation, Statement
+from serving.worker.tables import Tables
 
 RESULT_BYTES = 64 * 2**20  # of Arrow; a larger result is refused
 BATCH_ROWS = 10_000

@@ -12,9 +12,9 @@ from concurrent.futures import ThreadPoolExecutor
 from serving import coverage
 from serving.coverage import Coverage
 from serving.envelope import Answer, Code, RequestError
-from serving.follow import Follower
-from serving.job import Job, Query
-from serving.tables import Tables
+from serving.follower.follow import Follower
+from serving.worker.job import Job, Query
+from serving.worker.tables import Tables
 
 WORKERS = 2
 QUEUE = 64

@@ -20,10 +20,10 @@ from schemas.compile import CompiledView
 from schemas.errors import DamagedFile, SettingRefused, ViewFailed
 from schemas.ledger.history import EpochsRow
 from serving import catalog, coverage
-from serving.batch import PartialFiles
 from serving.coverage import SCHEMA, Coverage, StreamCoverage
 from serving.envelope import from_engine
-from serving.views import ServedView
+from serving.worker.batch import PartialFiles
+from serving.worker.views import ServedView
 
 # In this order: nothing can be set once the configuration is locked. Each is read back.
 LOCK_DOWN: tuple[tuple[str, str], ...] = (

@@ -31,10 +31,10 @@ from schemas.compile import CompiledView
 from serving import formats
 from serving.coverage import Coverage, iso
 from serving.envelope import Answer, Code, RequestError
-from serving.followed import FollowedStream, FollowedView
-from serving.front import Front
-from serving.job import Query
-from serving.neighbours import OnlyOwn
+from serving.follower.followed import FollowedStream, FollowedView
+from serving.front.neighbours import OnlyOwn
+from serving.front.front import Front
+from serving.worker.job import Query
 
 BODY_BYTES = 256 * 1024
 MAX_ROWS, MAX_ROWS_LIMIT = 10_000, 1_000_000  # default, and what more is cut to

@@ -15,9 +15,9 @@ from schemas.ledger.builds import PublicationRow
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.ledger.versions import StreamRow, ViewRow
 from schemas.position import Position, Range
-from serving import rejected
 from serving.coverage import Coverage, StreamCoverage, iso
-from serving.handoff import Handoff
+from serving.follower import rejected
+from serving.follower.handoff import Handoff
 
 
 @dataclass(frozen=True)
