@@ -31,8 +31,8 @@ from schemas.storage import DataRoot
 from serving.coverage import iso
 from serving.follower.follow import Follower
 from serving.front.api import application
-from serving.front.neighbours import LOOPBACK
 from serving.front.front import Front
+from serving.front.neighbours import LOOPBACK
 from serving.worker.tables import Tables
 
 REPORT_SECONDS = 0.5

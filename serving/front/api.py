@@ -32,8 +32,8 @@ from serving import formats
 from serving.coverage import Coverage, iso
 from serving.envelope import Answer, Code, RequestError
 from serving.follower.followed import FollowedStream, FollowedView
-from serving.front.neighbours import OnlyOwn
 from serving.front.front import Front
+from serving.front.neighbours import OnlyOwn
 from serving.worker.job import Query
 
 BODY_BYTES = 256 * 1024

@@ -29,8 +29,8 @@ from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
 from serving.follower.follow import Follower
 from serving.front.api import application
-from serving.front.neighbours import LOOPBACK
 from serving.front.front import Front
+from serving.front.neighbours import LOOPBACK
 from serving.worker.tables import Tables
 from tests.api.layers import Layers
 from tests.folding import Folding, load, records
