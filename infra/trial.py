@@ -34,7 +34,8 @@ from schemas.id_file import IdFile
 from schemas.language.stream import Stream
 from schemas.project import Project
 from serving.coverage import Coverage
-from serving.worker.job import Job, Query
+from serving.query import Query
+from serving.worker.job import Job
 from serving.worker.tables import Change, NewView, Tables
 
 BATCH_BYTES = 16 * 2**20

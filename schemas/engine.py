@@ -90,6 +90,7 @@ def connect(*, memory_limit: str | None = None, threads: int = 1, temp: str = ""
     """
     config: dict[str, str | bool | int | float | list[str]] = {
         "threads": threads,
+        "async_threads": 0,
         "autoinstall_known_extensions": False,
         "autoload_known_extensions": False,
         "temp_directory": temp,

@@ -1,4 +1,4 @@
-"""What a client asks, and what it gets: the two shapes that front and workers pass to each other."""
+"""What a client asks, and what it gets: the shapes that front and workers pass to each other."""
 
 from __future__ import annotations
 

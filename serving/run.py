@@ -1,8 +1,8 @@
 """`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0] [--memory 2GB]`: serving.
 
 Answers `/healthz` at once; waits, not ready, while there is no ledger or no stream. SIGTERM and
-SIGINT end it with exit code 0, a second one at once. Exit code 1: the follower died, or the address
-cannot be had; 2: bad use.
+SIGINT end it with exit code 0, a second one at once. Exit code 1: the address cannot be had, or
+no process can be started; 2: bad use.
 """
 
 from __future__ import annotations
@@ -17,8 +17,6 @@ import re
 import signal
 import socket
 import sys
-import threading
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,17 +24,13 @@ from types import FrameType
 
 import uvicorn
 
-from schemas.ledger.connect import open_ledger
-from schemas.storage import DataRoot
 from serving.coverage import iso
-from serving.follower.follow import Follower
 from serving.front.api import application
 from serving.front.front import Front
 from serving.front.neighbours import LOOPBACK
-from serving.worker.tables import Tables
+from serving.front.pool import Pool
 
 REPORT_SECONDS = 0.5
-FOLLOWER_END_SECONDS = 1.0
 MEMORY = "2GB"
 _MEMORY = re.compile(r"(?=.*[1-9])\d+(\.\d+)?\s*([KMGT]i?)?B", re.IGNORECASE)
 
@@ -52,27 +46,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         log.error("cannot listen on %s:%s: %s", options.host, options.port, error.strerror)
         return 1
     with listening:
-        return Serving(options.state, listening, _hosts(options.host), options.memory).run()
+        return Serving(options, listening).run()
 
 
 class Serving:
-    """The process: a follower's thread, and the loop that answers."""
+    """The process that clients meet; it starts and ends the others."""
 
-    def __init__(
-        self, state: Path, listening: socket.socket, hosts: frozenset[str] | None, memory: str
-    ) -> None:
+    def __init__(self, options: argparse.Namespace, listening: socket.socket) -> None:
         self._listening = listening
-        self._report_path = state / "run" / "serving.json"
+        self._report_path = options.state / "run" / "serving.json"
         self._url = _url(listening)
-        self._stop = threading.Event()
-        self._tables = Tables(memory_limit=memory)
-        self._follower = Follower(lambda: open_ledger(state), DataRoot(state), self._tables)
-        self._front = Front(self._tables, self._follower, time.monotonic)
-        self._thread = threading.Thread(target=self._follow, name="follower", daemon=True)
+        self._pool = Pool(options.state, options.workers, options.memory)
+        self._front = Front(self._pool)
         self._failed = False
         self._server = uvicorn.Server(
             uvicorn.Config(
-                application(self._front, hosts),
+                application(self._front, _hosts(options.host)),
                 lifespan="off",
                 access_log=False,
                 log_level="warning",
@@ -84,13 +73,9 @@ class Serving:
     def run(self) -> int:
         self._report("starting")
         log.info("serving answers at %s", self._url)
-        self._thread.start()
         try:
             asyncio.run(self._serve())
         finally:
-            self._stop.set()
-            self._front.close()
-            self._thread.join(FOLLOWER_END_SECONDS)
             self._report("failed" if self._failed else "stopped")
         return 1 if self._failed else 0
 
@@ -98,23 +83,32 @@ class Serving:
         self._loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._end)
+        running = asyncio.create_task(self._run())
         reporting = asyncio.create_task(self._reporting())
-        await self._server._serve([self._listening])  # `serve` would end the process by the signal
-        reporting.cancel()
-
-    def _follow(self) -> None:
         try:
-            self._follower.run(self._stop, time.monotonic)
+            # `serve` would end the process by the signal
+            await self._server._serve([self._listening])
         finally:
-            self._failed = not self._stop.is_set()
+            reporting.cancel()
+            running.cancel()
+            self._pool.close()
+
+    async def _run(self) -> None:
+        try:
+            await self._pool.run()
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            log.exception("the processes of this server cannot be run")
+            self._failed = True
             self._server.should_exit = True
 
     async def _reporting(self) -> None:
         """Says what the server waits for, once for each reason, and writes its report."""
         last: tuple[list[str], list[str]] | None = None
         while True:
-            reasons = self._follower.unready(time.monotonic())
-            waiting = [f"view {view!r} {why}" for view, why in self._follower.waiting().items()]
+            reasons = self._front.unready()
+            waiting = [f"view {view!r} {why}" for view, why in self._front.waiting().items()]
             if (reasons, waiting) != last:
                 log.info("%s", "; ".join(reasons or ["ready", *waiting]))
                 self._report("starting" if reasons else "running")
@@ -148,6 +142,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--port", type=int, default=0, help="0 finds a free one")
     help_ = "what views and queries may take, such as 512MB; default: %(default)s"
     parser.add_argument("--memory", default=MEMORY, help=help_)
+    help_ = "how many statements may run at once; default: one per core, at least two"
+    parser.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 1), help=help_)
     parser.add_argument(
         "--insecure-listen",
         action="store_true",
@@ -165,6 +161,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         )
     if not 0 <= options.port < 2**16:
         parser.error(f"--port must be from 0 to 65535; got {options.port}")
+    if options.workers < 2:
+        parser.error(f"--workers must be at least 2; got {options.workers}")
     if not _MEMORY.fullmatch(options.memory):
         parser.error(f"--memory must be a number with a unit, such as 2GB; got {options.memory!r}")
     return options

@@ -48,7 +48,8 @@ from serving.follower.load import (
     segments,
     size,
 )
-from serving.worker.tables import Change, Tables
+from serving.follower.spare import Applies
+from serving.worker.tables import Change
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger
@@ -82,7 +83,7 @@ class Follower:
         self,
         open_ledger: Callable[[], Ledger],
         root: DataRoot,
-        tables: Tables,
+        tables: Applies,
         *,
         round_epochs: int = ROUND_EPOCHS,
     ) -> None:

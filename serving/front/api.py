@@ -24,17 +24,14 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from schemas.compile import CompiledView
 from serving import formats
-from serving.coverage import Coverage, iso
-from serving.envelope import Answer, Code, RequestError
-from serving.follower.followed import FollowedStream, FollowedView
-from serving.front.front import Front
+from serving.envelope import Code, RequestError
+from serving.front.front import Answers
 from serving.front.neighbours import OnlyOwn
-from serving.worker.job import Query
+from serving.query import Query, Reply
 
 BODY_BYTES = 256 * 1024
 MAX_ROWS, MAX_ROWS_LIMIT = 10_000, 1_000_000  # default, and what more is cut to
@@ -56,7 +53,7 @@ class Asked:
     integers: str
 
 
-def application(front: Front, hosts: frozenset[str] | None) -> Starlette:
+def application(front: Answers, hosts: frozenset[str] | None) -> Starlette:
     """The ASGI application. `hosts` are the names it may be called by; None is any."""
     app = Starlette(
         routes=[
@@ -82,7 +79,7 @@ def application(front: Front, hosts: frozenset[str] | None) -> Starlette:
 class Sql:
     """`/sql`."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Answers) -> None:
         self._front = front
 
     async def post(self, request: Request) -> Response:
@@ -99,23 +96,32 @@ class Sql:
 
     async def _answer(self, request: Request, asked: Asked) -> Response:
         query = Query(asked.sql, asked.params, asked.max_rows, _media_type(request), asked.integers)
-        answer = await _while_connected(request, self._front.answer(query, asked.timeout_ms))
-        headers = None if answer.media_type == formats.JSON_TYPE else answer.headers()
-        return Response(answer.body, media_type=answer.media_type, headers=headers)
+        user = request.client.host if request.client else ""
+        answer = await _while_connected(request, self._front.answer(query, user, asked.timeout_ms))
+        headers = {"Everview-Source": answer.source}
+        if answer.head.media_type != formats.JSON_TYPE:
+            headers |= {
+                "Everview-Coverage": json.dumps(answer.head.coverage),
+                "Everview-Row-Count": str(answer.head.row_count),
+                "Everview-Truncated": json.dumps(answer.head.truncated),
+            }
+        if isinstance(answer.body, bytes):
+            return Response(answer.body, media_type=answer.head.media_type, headers=headers)
+        return StreamingResponse(answer.body, media_type=answer.head.media_type, headers=headers)
 
 
 class Catalog:
     """What there is, and how it is."""
 
-    def __init__(self, front: Front) -> None:
+    def __init__(self, front: Answers) -> None:
         self._front = front
 
     async def views(self, request: Request) -> Response:  # noqa: ARG002
-        return JSONResponse({"views": list((await self._views()).values())})
+        return JSONResponse({"views": list(self._front.views().values())})
 
     async def view(self, request: Request) -> Response:
         name = request.path_params["name"]
-        views = await self._views()
+        views = self._front.views()
         found = {each.lower(): view for each, view in views.items()}.get(name.lower())
         if found is None:
             there = ", ".join(views) or "none yet"
@@ -125,61 +131,14 @@ class Catalog:
         return JSONResponse(found)
 
     async def streams(self, request: Request) -> Response:  # noqa: ARG002
-        streams = self._front.follower.streams
-        return JSONResponse({"streams": [_stream(streams[name]) for name in sorted(streams)]})
+        return JSONResponse({"streams": self._front.streams()})
 
     async def readyz(self, request: Request) -> Response:  # noqa: ARG002
-        reasons = self._front.follower.unready(self._front.clock())
+        reasons = self._front.unready()
         if reasons:
             raise RequestError(Code.NOT_READY, "; ".join(reasons))
-        waiting = self._front.follower.waiting()
+        waiting = self._front.waiting()
         return JSONResponse({"ready": True, **({"waiting": waiting} if waiting else {})})
-
-    async def _views(self) -> dict[str, dict[str, Any]]:
-        """Coverage is that of the tables, which is what queries see."""
-        covered = await self._front.coverage()
-        streams = self._front.follower.streams
-        return {
-            each.view: _view(streams[each.stream].views[each.view], each)
-            for each in covered.values()
-            if each.stream in streams and each.view in streams[each.stream].views
-        }
-
-
-def _view(view: FollowedView, coverage: Coverage) -> dict[str, Any]:
-    compiled = view.shown
-    return {
-        "name": view.row.name,
-        "stream": view.row.stream,
-        "version": coverage.version,
-        "cut": coverage.cut,
-        "publication": coverage.publication,
-        "columns": _columns(compiled.columns) if compiled else [],
-        "keys": _columns(_shown(compiled)) if compiled else [],
-        "coverage": coverage.json(),
-    }
-
-
-def _shown(compiled: CompiledView) -> tuple[tuple[str, str], ...]:
-    """The group keys that are columns of the answer."""
-    keys = {name for name, _ in compiled.keys}
-    return tuple(column for column in compiled.columns if column[0] in keys)
-
-
-def _columns(columns: tuple[tuple[str, str], ...]) -> list[dict[str, str]]:
-    return [{"name": name, "type": kind} for name, kind in columns]
-
-
-def _stream(stream: FollowedStream) -> dict[str, Any]:
-    return {
-        "name": stream.row.name,
-        "topic": stream.row.topic,
-        "version": stream.row.version,
-        "epoch": stream.epoch,
-        "position": stream.position.json(),
-        "fresh_as_of": iso(stream.instant),
-        "degraded": stream.damage,
-    }
 
 
 async def _healthz(request: Request) -> Response:  # noqa: ARG001
@@ -267,7 +226,7 @@ def _media_type(request: Request) -> str:
     return formats.JSON_TYPE
 
 
-async def _while_connected(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+async def _while_connected(request: Request, work: Coroutine[Any, Any, Reply]) -> Reply:
     """The answer; cancelled when the client leaves, as nobody would read it."""
     answer = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_gone(request))

@@ -1,107 +1,121 @@
-"""The asyncio side of a query: a bounded queue, a deadline, and a client that may leave.
+"""What the routes ask: an answer to a query, and what there is.
 
-The loop only waits; jobs run in a few threads, first come, first served.
+    request -> cache -> bounded queue, lanes -> worker -> answer
+
+The loop only waits and copies; statements run in other processes.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any, Protocol
 
-from serving import coverage
-from serving.coverage import Coverage
-from serving.envelope import Answer, Code, RequestError
-from serving.follower.follow import Follower
-from serving.worker.job import Job, Query
-from serving.worker.tables import Tables
+from serving.envelope import Code, RequestError
+from serving.front import board, cache
+from serving.front.cache import Cache
+from serving.front.lanes import Job, Lanes
+from serving.front.pool import Pool
+from serving.query import Query, Reply
 
-WORKERS = 2
-QUEUE = 64
-AGAIN_SECONDS = 0.05  # between interrupts of a job that goes on
-GRACE_SECONDS = 1.0  # how long after its deadline a job may take to stop
+QUEUE = 256
+
+
+class Answers(Protocol):
+    """What the routes need."""
+
+    async def answer(self, query: Query, user: str, timeout_ms: int) -> Reply: ...
+
+    def views(self) -> dict[str, dict[str, Any]]: ...
+
+    def streams(self) -> list[dict[str, Any]]: ...
+
+    def unready(self) -> list[str]: ...
+
+    def waiting(self) -> dict[str, str]: ...
 
 
 class Front:
-    """Takes queries for `tables`; knows what `follower` says of them."""
+    """Takes queries for the workers of a pool."""
 
-    def __init__(
-        self,
-        tables: Tables,
-        follower: Follower,
-        clock: Callable[[], float],
-        *,
-        workers: int = WORKERS,
-        queue: int = QUEUE,
-    ) -> None:
-        self.tables, self.follower, self.clock = tables, follower, clock
-        self._pool = ThreadPoolExecutor(workers, thread_name_prefix="query")
-        self._room = workers + queue
+    def __init__(self, pool: Pool, *, queue: int = QUEUE) -> None:
+        self._pool, self._queue = pool, queue
+        self._cache = Cache()
+        self.lanes = Lanes(pool)
+        pool.changed = self.lanes.pump
         self._closed = False
-        self._jobs: set[Job] = set()  # that run or wait
-        self._stopping: set[asyncio.Task[None]] = set()
 
-    async def answer(self, query: Query, timeout_ms: int) -> Answer:
+    async def answer(self, query: Query, user: str, timeout_ms: int) -> Reply:
         """The answer, or a `RequestError`; the time in the queue counts. A caller that is
-        cancelled stops the query."""
+        cancelled stops the query, unless another waits for the same."""
         if self._closed:
             raise _ending()
-        if len(self._jobs) >= self._room:
-            message = f"at most {self._room} queries may run or wait; try again in a second"
+        key = cache.key(query)
+        state = self._pool.board
+        found = self._cache.find(key, state)
+        if found is not None:
+            return replace(found, source="cache")
+        shared = self._cache.making(key, query, state)
+        if shared is not None:
+            reply = await self._wait(shared, timeout_ms)
+            if isinstance(reply.body, bytes):
+                return replace(reply, source="shared")
+        if self.lanes.waiting >= self._queue:
+            message = f"at most {self._queue} queries may wait; try again in a second"
             raise RequestError(Code.QUEUE_FULL, message)
-        job = Job(self.tables, query, self.clock)
-        self._jobs.add(job)
-        running = asyncio.get_running_loop().run_in_executor(self._pool, job.run)
-        running.add_done_callback(lambda done: self._ended(job, done))
+        if not self._pool.workers and not self._pool.board.number:
+            raise RequestError(Code.NOT_READY, "; ".join(self._pool.unready()))
+        job = Job(query, user, timeout_ms / 1000, self.lanes)
+        self._cache.begin(key, job, state)
+        self.lanes.put(job)
+        reply_or_none: Reply | None = None
         try:
-            done, _ = await asyncio.wait({running}, timeout=timeout_ms / 1000)
-        except asyncio.CancelledError:
-            self._stop(job, running, RequestError(Code.DEADLINE, "client left before the answer"))
-            raise
-        if done:
-            if running.cancelled():
-                raise _ending()
-            return running.result()
-        message = f"statement must end within {timeout_ms} ms; it was stopped"
-        late = RequestError(Code.DEADLINE, message)
-        await asyncio.wait({self._stop(job, running, late)}, timeout=GRACE_SECONDS)
-        raise late
+            reply_or_none = await self._wait(job, timeout_ms)
+            return reply_or_none
+        finally:
+            self._cache.end(key, job, reply_or_none)
 
-    async def coverage(self) -> dict[str, Coverage]:
-        """Of all views, by lower-case name; does not wait for queries."""
-        return await asyncio.to_thread(self._coverage)
+    def views(self) -> dict[str, dict[str, Any]]:
+        """The views by name, as `/views` lists them; of the state that queries see."""
+        columns = self._pool.columns
+        views = sorted(self._pool.board.views.values(), key=lambda each: str(each["view"]).lower())
+        return {
+            each["view"]: board.view_facts(each, columns.get(each["view"], {})) for each in views
+        }
+
+    def streams(self) -> list[dict[str, Any]]:
+        found = sorted(self._pool.board.streams.items())
+        return [board.stream_facts(facts) for _, facts in found]
+
+    def unready(self) -> list[str]:
+        """Why this server is not ready; empty if it is."""
+        return self._pool.unready()
+
+    def waiting(self) -> dict[str, str]:
+        """Views that are not to be asked yet, and why; they do not make the server unready."""
+        return self._pool.waiting()
 
     def close(self) -> None:
         """Take nothing more, and stop what runs."""
         self._closed = True
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        for job in list(self._jobs):
-            job.stop(_ending())
+        self.lanes.close(_ending())
 
-    def _coverage(self) -> dict[str, Coverage]:
-        cursor = self.tables.cursor()
+    async def _wait(self, job: Job, timeout_ms: int) -> Reply:
+        """Its answer, within the time. The last that waits stops it when he leaves."""
+        job.waiting += 1
+        message = f"statement must end within {timeout_ms} ms; it was stopped"
+        late = RequestError(Code.DEADLINE, message)
+        left = RequestError(Code.DEADLINE, "client left before the answer")
         try:
-            return coverage.read(cursor)
-        finally:
-            cursor.close()
-
-    def _ended(self, job: Job, running: asyncio.Future[Answer]) -> None:
-        self._jobs.discard(job)
-        if not running.cancelled():
-            running.exception()  # seen, also when nobody waits for it any more
-
-    def _stop(
-        self, job: Job, running: asyncio.Future[Answer], why: RequestError
-    ) -> asyncio.Task[None]:
-        async def stop() -> None:
-            while not running.done():
-                job.stop(why)
-                await asyncio.wait({running}, timeout=AGAIN_SECONDS)
-
-        task = asyncio.create_task(stop())
-        self._stopping.add(task)
-        task.add_done_callback(self._stopping.discard)
-        return task
+            done, _ = await asyncio.wait({job.reply}, timeout=timeout_ms / 1000)
+        except asyncio.CancelledError:
+            job.leave(left)
+            raise
+        if not done:
+            job.leave(late)
+            raise late
+        job.waiting -= 1
+        return job.reply.result()
 
 
 def _ending() -> RequestError:

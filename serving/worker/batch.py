@@ -17,6 +17,7 @@ from string import Template
 import duckdb
 import pyarrow as pa
 
+from schemas import engine as engines
 from schemas import parquet
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name
@@ -86,12 +87,19 @@ class PartialFiles:
     """The files of one version of a view, by table."""
 
     def __init__(
-        self, engine: Engine, root: DataRoot, view: CompiledView, files: Iterable[CheckedFile]
+        self,
+        engine: Engine | None,
+        root: DataRoot,
+        view: CompiledView,
+        files: Iterable[CheckedFile],
     ) -> None:
         self._engine, self._root, self._view = engine, root, view
         self._files: dict[str, list[CheckedFile]] = {}
         for each in files:
             self._files.setdefault(str(each.data.table), []).append(each)
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_engine": None}
 
     @property
     def wide(self) -> bool:
@@ -129,14 +137,19 @@ class PartialFiles:
         )
         yield from self._parts(scan, files, wanted)
 
+    def _reading(self) -> Engine:
+        if self._engine is None:
+            self._engine = engines.connect(memory_limit="512MB")
+        return self._engine
+
     def _relation(self, files: Sequence[CheckedFile]) -> str:
-        return self._engine.files([each.path for each in files])
+        return self._reading().files([each.path for each in files])
 
     def _parts(
         self, scan: str, files: Sequence[CheckedFile], wanted: pa.Table | None = None
     ) -> Iterator[pa.Table]:
         # of its own: another scan may begin before this one is read to its end
-        cursor = self._engine.con.cursor()
+        cursor = self._reading().con.cursor()
         try:
             if wanted is not None:
                 cursor.register(WANTED, wanted)

@@ -7,7 +7,7 @@ or in a process of its own.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import duckdb
@@ -16,6 +16,7 @@ import pyarrow as pa
 from serving import catalog, coverage, formats
 from serving.coverage import Coverage
 from serving.envelope import Answer, Code, RequestError, answer_body, from_engine
+from serving.query import Query
 from serving.worker import guard
 from serving.worker.guard import Relation, Statement
 from serving.worker.tables import Tables
@@ -24,19 +25,6 @@ RESULT_BYTES = 64 * 2**20  # of Arrow; a larger result is refused
 BATCH_ROWS = 10_000
 
 _UNBOUND = (duckdb.BinderException, duckdb.CatalogException)
-
-Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
-
-
-@dataclass(frozen=True)
-class Query:
-    """What a client asks."""
-
-    sql: str
-    params: Sequence[Value] | Mapping[str, Value] | None
-    max_rows: int
-    media_type: str
-    integers: str  # number or string
 
 
 @dataclass(frozen=True)

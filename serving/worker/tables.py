@@ -49,6 +49,9 @@ class NewView:
     rounds: Iterable[Mapping[str, pa.Table]] = ()  # partial rows after the batch, by table
     bounds: tuple[Bound, ...] = ()  # from when on its groups are shown
 
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "rounds": list(self.rounds)}
+
 
 @dataclass(frozen=True)
 class Change:
@@ -67,7 +70,7 @@ class Tables:
     """A locked-down database in memory. One thread applies changes; any may take cursors."""
 
     def __init__(self, *, memory_limit: str | None = None) -> None:
-        config: dict[str, str | bool | int | float | list[str]] = {"threads": 1}
+        config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "async_threads": 0}
         if memory_limit:
             config["memory_limit"] = memory_limit
         self._parent = duckdb.connect(":memory:", config=config)

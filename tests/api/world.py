@@ -29,10 +29,10 @@ from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
 from serving.follower.follow import Follower
 from serving.front.api import application
-from serving.front.front import Front
 from serving.front.neighbours import LOOPBACK
 from serving.worker.tables import Tables
 from tests.api.layers import Layers
+from tests.api.threads import ThreadedFront
 from tests.folding import Folding, load, records
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -263,7 +263,7 @@ class Served:
 
 
 @contextmanager
-def http(front: Front) -> Iterator[httpx.Client]:
+def http(front: ThreadedFront) -> Iterator[httpx.Client]:
     """The application behind a real server on a loopback port."""
     config = uvicorn.Config(
         application(front, LOOPBACK),
@@ -288,7 +288,7 @@ def http(front: Front) -> Iterator[httpx.Client]:
 
 @contextmanager
 def serving(served: Served, **limits: int) -> Iterator[httpx.Client]:
-    front = Front(served.tables, served.follower, lambda: served.now, **limits)
+    front = ThreadedFront(served.tables, served.follower, lambda: served.now, **limits)
     try:
         with http(front) as client:
             yield client

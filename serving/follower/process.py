@@ -1,0 +1,133 @@
+"""`python -m serving.follower.process --state DIR --front FD --spare FD`: the follower of a server.
+
+A child of the front, which has no use for it by itself. It follows the ledger; each change goes to
+the spare, and when that has taken it to the front. It ends when one of the two has.
+
+| it says | when |
+|---|---|
+| `change` | the spare has taken one: its number, the coverage after it, and its bytes as they are
+for workers. A `heavy` one has none: workers are forked anew |
+| `status` | what it waits for has changed, and once a second |
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import socket
+import sys
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from schemas.compile import CompiledView
+from schemas.ledger.connect import open_ledger
+from schemas.storage import DataRoot
+from serving.follower.follow import Follower
+from serving.follower.spare import Spare, SpareGone
+from serving.frames import Wire
+from serving.worker.tables import Change
+
+LOOK_SECONDS = 0.1
+HEARTBEAT_SECONDS = 1.0
+
+log = logging.getLogger("serving")
+
+
+class Process:
+    """The follower's thread is the main one; another looks after what it waits for."""
+
+    def __init__(self, state: Path, front: Wire, spare: Wire, after: int) -> None:
+        self._front, self._sending = front, threading.Lock()
+        self._follower = Follower(
+            lambda: open_ledger(state), DataRoot(state), Spare(spare, after, self._announce)
+        )
+        self._stop = threading.Event()
+
+    def run(self) -> int:
+        for work in (self._report, self._until_the_front_ends):
+            threading.Thread(target=work, daemon=True).start()
+        try:
+            self._follower.run(self._stop, time.monotonic)
+        except SpareGone:
+            return 1
+        return 0
+
+    def _announce(self, number: int, change: Change, data: bytes) -> None:
+        heavy = bool(change.create)
+        self._say(
+            {
+                "kind": "change",
+                "number": number,
+                "heavy": heavy,
+                "views": [asdict(each) for each in change.coverage],
+                "streams": [asdict(each) for each in change.streams],
+            },
+            b"" if heavy else data,
+        )
+
+    def _report(self) -> None:
+        last, said_at = "", 0.0
+        while True:
+            told = self._status()
+            text, now = json.dumps(told), time.monotonic()
+            if text != last or now >= said_at + HEARTBEAT_SECONDS:
+                self._say({"kind": "status", **told})
+                last, said_at = text, now
+            self._stop.wait(LOOK_SECONDS)
+
+    def _status(self) -> dict[str, Any]:
+        return {
+            "unready": self._follower.unready(time.monotonic()),
+            "waiting": self._follower.waiting(),
+            "columns": {
+                view.row.name: columns(view.shown)
+                for stream in self._follower.streams.values()
+                for view in stream.views.values()
+            },
+        }
+
+    def _say(self, header: Mapping[str, Any], data: bytes = b"") -> None:
+        with self._sending:
+            try:
+                self._front.send(header, data)
+            except OSError:
+                os._exit(0)
+
+    def _until_the_front_ends(self) -> None:
+        while self._front.receive() is not None:
+            pass
+        os._exit(0)
+
+
+def columns(view: CompiledView | None) -> dict[str, list[dict[str, str]]]:
+    """The columns of a view's answer, and which of them are group keys."""
+    if view is None:
+        return {"columns": [], "keys": []}
+    keys = {name for name, _ in view.keys}
+    columns = [{"name": name, "type": kind} for name, kind in view.columns]
+    return {"columns": columns, "keys": [each for each in columns if each["name"] in keys]}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="serving.follower.process")
+    parser.add_argument("--state", type=Path, required=True)
+    parser.add_argument("--front", type=int, required=True, help="a descriptor")
+    parser.add_argument("--spare", type=int, required=True, help="a descriptor")
+    parser.add_argument("--after", type=int, default=0, help="changes are numbered from here on")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    front = Wire(socket.socket(fileno=options.front))
+    spare = Wire(socket.socket(fileno=options.spare))
+    return Process(options.state, front, spare, options.after).run()
+
+
+if __name__ == "__main__":
+    code = main()
+    sys.stderr.flush()
+    os._exit(code)  # nothing that it holds is worth waiting for

@@ -1,0 +1,60 @@
+"""The tables, from the follower's side: another process applies each change, and says how it went.
+
+A change that the spare has taken is one that every worker can take: they are forks of it. So what a
+view's own SQL or files are to blame for is known here before any client's tables are touched.
+"""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Callable
+from typing import Protocol
+
+from schemas.errors import DamagedFile, EverviewError, ViewFailed
+from serving.frames import Wire
+from serving.worker.tables import Change
+
+
+class Applies(Protocol):
+    """What a follower tells its changes to."""
+
+    def apply(self, change: Change) -> None:
+        """Make a change whole, or nothing of it; raises `ViewFailed` where a view is to blame."""
+
+
+class ChangeNotMade(EverviewError):
+    """The spare could not make a change, and no view is to blame."""
+
+
+class SpareGone(Exception):
+    """The spare has ended; nothing can be followed without it."""
+
+
+class Spare:
+    """`Applies` over a wire. `announce` is told each change that was made: its number, the change,
+    and its bytes. Numbers follow `after`."""
+
+    def __init__(
+        self, wire: Wire, after: int, announce: Callable[[int, Change, bytes], None]
+    ) -> None:
+        self._wire, self._announce = wire, announce
+        self._made = after
+
+    def apply(self, change: Change) -> None:
+        number = self._made + 1
+        data = pickle.dumps(change, protocol=pickle.HIGHEST_PROTOCOL)
+        try:
+            self._wire.send({"kind": "change", "number": number}, data)
+        except OSError as error:
+            raise SpareGone from error
+        answer = self._wire.receive()
+        if answer is None:
+            raise SpareGone
+        if answer.kind == "failed":
+            failed = ViewFailed(str(answer.header["view"]), str(answer.header["message"]))
+            damage = answer.header["damage"]
+            raise failed from (DamagedFile(*damage) if damage else None)
+        if answer.kind == "refused":
+            raise ChangeNotMade(str(answer.header["message"]))
+        self._made = number
+        self._announce(number, change, data)

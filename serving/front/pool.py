@@ -1,0 +1,269 @@
+"""Follower, spare and workers: started, watched, and put in each other's place.
+
+    front --fork--> follower + spare     a generation: one cannot be without the other
+                       |        '--fork--> workers: a crew, which has one state
+                       '--announces--> front --relays--> the crew
+
+A light change is relayed to the crew. After a heavy one, a view that was made anew, the spare has
+what its workers have not: another crew is forked from it, and takes over when all of it has come;
+until then the old one answers from the old state. When follower or spare end, another generation
+starts beside the crew that answers, and its crew takes over as soon as it is not behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serving.frames import Frame
+from serving.front.board import Board
+from serving.front.channel import Channel
+from serving.front.workers import Crew, Worker
+
+GENERATION = 10**9  # changes of one are numbered from its number times this
+AGAIN_SECONDS = 1.0  # after a follower or spare that ended; doubled each time, up to the limit
+AGAIN_LIMIT_SECONDS = 30.0
+STEADY_SECONDS = 60.0  # one that lived so long ended for a reason of its own
+SILENT_SECONDS = 10.0
+END_SECONDS = 2.0
+NEWBORN_SECONDS = 1.0  # a worker that ends before has not much to wait for
+
+STARTING = "starting"
+
+log = logging.getLogger("serving")
+
+
+@dataclass(eq=False)
+class Generation:
+    """A follower and its spare."""
+
+    number: int
+    board: Board
+    follower: subprocess.Popen[bytes]
+    spare: subprocess.Popen[bytes]
+    channel: Channel
+    forks: socket.socket
+    started: float
+    heard: float
+    ended: asyncio.Event = field(default_factory=asyncio.Event)
+    status: Mapping[str, Any] = field(default_factory=lambda: {"unready": [STARTING]})
+
+    def fork(self, descriptor: int) -> None:
+        try:
+            socket.send_fds(self.forks, [b"f"], [descriptor])
+        except OSError:
+            self.ended.set()
+
+    def close(self) -> None:
+        """End both, and wait for it."""
+        self.channel.close()
+        self.forks.close()
+        for process in (self.follower, self.spare):
+            try:
+                process.wait(END_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
+
+
+class Pool:
+    """The processes behind the front. `changed` is called when a worker may be free, or the board
+    has changed."""
+
+    def __init__(self, state: Path, size: int, memory: str) -> None:
+        self._state, self.size, self._memory = state, size, memory
+        self.changed: Callable[[], None] = lambda: None
+        self._generation: Generation | None = None
+        self._generations = 0
+        self._crew: Crew | None = None
+        self._next: Crew | None = None
+        self._columns: Mapping[str, Any] = {}
+        self._closed = False
+        self._failures = 0
+
+    @property
+    def board(self) -> Board:
+        """What the workers that answer have."""
+        return Board() if self._crew is None else self._crew.board
+
+    @property
+    def columns(self) -> Mapping[str, Any]:
+        return self._columns
+
+    @property
+    def workers(self) -> list[Worker]:
+        return [] if self._crew is None else list(self._crew.workers)
+
+    def free(self) -> list[Worker]:
+        return [] if self._crew is None else self._crew.free()
+
+    def unready(self) -> list[str]:
+        """Why what is answered is not what it should be; empty if it is."""
+        generation = self._generation
+        if generation is None or self._crew is None:
+            return [STARTING]
+        reasons = list(generation.status["unready"])
+        if not reasons and self._next is not None:
+            reasons.append("workers with the newest state are being started")
+        if time.monotonic() - generation.heard > SILENT_SECONDS:
+            reasons.append(f"the follower has said nothing for {SILENT_SECONDS:g} s")
+        return reasons
+
+    def waiting(self) -> dict[str, str]:
+        """Views that are not to be asked yet, and why."""
+        return {
+            facts["view"]: facts["waits"]
+            for facts in self.board.views.values()
+            if facts["waits"] is not None
+        }
+
+    async def run(self) -> None:
+        """Keep a generation alive until the pool is closed."""
+        while not self._closed:
+            generation = await self._start()
+            await generation.ended.wait()
+            if self._closed:
+                return
+            lived = time.monotonic() - generation.started
+            self._failures = 0 if lived > STEADY_SECONDS else self._failures + 1
+            log.error("follower or spare ended after %.1f s; both are started again", lived)
+            await asyncio.to_thread(generation.close)
+            if self._next is not None:
+                self._next.kill("spare ended")
+                self._next = None
+            wait = min(AGAIN_SECONDS * 2 ** (self._failures - 1), AGAIN_LIMIT_SECONDS)
+            await asyncio.sleep(wait if self._failures > 1 else 0)
+
+    def close(self) -> None:
+        """End everything that was started."""
+        self._closed = True
+        for crew in (self._crew, self._next):
+            if crew is not None:
+                crew.kill("closing")
+        if self._generation is not None:
+            self._generation.close()
+            self._generation.ended.set()
+
+    # generations
+
+    async def _start(self) -> Generation:
+        self._generations += 1
+        number = self._generations
+        ours, followers = socket.socketpair()
+        forks, spares = socket.socketpair()
+        between, other = socket.socketpair()
+        with followers, spares, between, other:
+            follower = self._child(
+                "serving.follower.process",
+                {"--front": followers, "--spare": between},
+                ["--after", str(number * GENERATION)],
+            )
+            spare = self._child(
+                "serving.worker.process",
+                {"--front": spares, "--follower": other},
+                ["--memory", self._memory],
+            )
+        generation: Generation
+
+        def told(frame: Frame) -> None:
+            self._heard(generation, frame)
+
+        channel = Channel(told, lambda: generation.ended.set())
+        now = time.monotonic()
+        board = Board(number=number * GENERATION)
+        generation = Generation(number, board, follower, spare, channel, forks, now, now)
+        self._generation = generation
+        forks.setblocking(False)
+        asyncio.get_running_loop().add_reader(forks, self._spare_ended, generation)
+        await channel.over(ours)
+        return generation
+
+    def _child(
+        self, module: str, ends: Mapping[str, socket.socket], more: list[str]
+    ) -> subprocess.Popen[bytes]:
+        told = [text for name, end in ends.items() for text in (name, str(end.fileno()))]
+        command = [sys.executable, "-P", "-m", module, "--state", str(self._state), *told, *more]
+        passed = [end.fileno() for end in ends.values()]
+        return subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
+
+    def _spare_ended(self, generation: Generation) -> None:
+        asyncio.get_running_loop().remove_reader(generation.forks)
+        generation.ended.set()
+
+    def _heard(self, generation: Generation, frame: Frame) -> None:
+        generation.heard = time.monotonic()
+        if frame.kind == "status":
+            generation.status = frame.header
+            self._columns = frame.header["columns"]
+            return
+        before = self._crew.board if self._crew is not None else generation.board
+        heavy = bool(frame.header["heavy"])
+        other = self._crew is None or self._crew.board.number < generation.number * GENERATION
+        if other and self._next is None:
+            generation.board = replace_since(generation.board, before).after(frame)
+            if self._crew is None or not generation.board.behind(self._crew.board):
+                self._fork_crew(generation)
+        elif heavy:
+            serving = self._next or self._crew
+            assert serving is not None
+            generation.board = serving.board.after(frame)
+            self._fork_crew(generation)
+        else:
+            crew = self._next or self._crew
+            assert crew is not None
+            crew.relay(frame)
+            generation.board = crew.board
+        self._swap()
+
+    # crews
+
+    def _fork_crew(self, generation: Generation) -> None:
+        """Begin the crew of a state that only the spare has."""
+        crew = Crew(generation.board, self._freed, self._lost)
+        for known in (self._next, self._crew):
+            for worker in list(known.workers) if known is not None else []:
+                if worker.number is not None and worker.number >= crew.board.number:
+                    crew.adopt(worker)
+        if self._next is not None:
+            self._next.retire()
+        self._next = crew
+        for _ in range(self.size - len(crew.workers)):
+            crew.add(generation.fork)
+
+    def _freed(self) -> None:
+        self._swap()
+        self.changed()
+
+    def _swap(self) -> None:
+        """Have the next crew answer, once all of it has come."""
+        if self._next is None or not self._next.ready(self.size):
+            return
+        before, self._crew, self._next = self._crew, self._next, None
+        if before is not None:
+            before.retire()
+        self.changed()
+
+    def _lost(self, worker: Worker) -> None:
+        """Have another worker in the place of one that has ended."""
+        generation = self._generation
+        crew = worker.crew
+        if self._closed or generation is None or generation.ended.is_set():
+            return
+        same = crew.board.number >= generation.number * GENERATION
+        if crew is self._next or (crew is self._crew and self._next is None and same):
+            crew.add(generation.fork)
+
+
+def replace_since(board: Board, before: Board) -> Board:
+    """A board of another generation, to be compared with the one that clients see."""
+    if board.views:
+        return board
+    return Board(board.number, before.views, before.streams, before.since)

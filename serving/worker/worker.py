@@ -1,0 +1,135 @@
+"""A worker: one statement at a time, on one state; changes in between, in the order they came.
+
+    control thread   reads the socket: changes and queries into a queue, `cancel` at once
+    main thread      takes them one by one; what it answers goes to the socket
+
+A change that cannot be taken ends the process: the spare took it, so another worker will.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import pickle
+import queue
+import threading
+import time
+from typing import Any, NoReturn
+
+from schemas.failpoints import failpoint
+from serving.envelope import Code, RequestError
+from serving.frames import Frame, Wire
+from serving.query import Head, Query
+from serving.worker.job import Job
+from serving.worker.tables import Tables
+
+log = logging.getLogger("serving")
+
+
+class Worker:
+    """A process that was forked a moment ago."""
+
+    def __init__(self, front: Wire, tables: Tables, number: int) -> None:
+        self._front, self._tables, self._number = front, tables, number
+        self._todo: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._lock = threading.Lock()
+        self._job: tuple[int, Job] | None = None
+        self._cancelled: set[int] = set()
+
+    def run(self) -> NoReturn:
+        """Never returns: it ends with the front, or by its hand."""
+        try:
+            threading.Thread(target=self._listen, daemon=True).start()
+            self._front.send({"kind": "hello", "pid": os.getpid(), "number": self._number})
+            while True:
+                self._do(self._todo.get())
+        except BaseException:
+            log.exception("a worker ends; another takes its place")
+        finally:
+            os._exit(1)
+
+    def _listen(self) -> None:
+        while (frame := self._front.receive()) is not None:
+            if frame.kind == "cancel":
+                self._cancel(int(frame.header["id"]))
+            else:
+                self._todo.put(frame)
+        os._exit(0)
+
+    def _do(self, frame: Frame) -> None:
+        if frame.kind == "change":
+            self._change(frame)
+        else:
+            self._query(frame)
+
+    def _change(self, frame: Frame) -> None:
+        number = int(frame.header["number"])
+        if number > self._number:  # else it was forked after it
+            self._tables.apply(pickle.loads(frame.payload))
+            self._number = number
+
+    def _query(self, frame: Frame) -> None:
+        number = int(frame.header["id"])
+        job = Job(self._tables, Query(**frame.header["query"]), time.monotonic)
+        with self._lock:
+            self._job = number, job
+            cancelled = number in self._cancelled
+            self._cancelled.clear()
+        if cancelled:
+            job.stop(_stopped())
+        try:
+            answer, sink = job.run(), _Answer(self._front, number, self._number)
+            coverage = tuple(each.json() for each in answer.coverage)
+            count = answer.row_count
+            sink.head(Head(answer.media_type, coverage, True, count, answer.truncated))
+            sink.part(answer.body)
+            said: dict[str, Any] = {"kind": "end"}
+        except RequestError as error:
+            told = {"code": error.code, "message": error.message}
+            said = {"kind": "error", **told, "line": error.line, "column": error.column}
+        except MemoryError:
+            message = "statement needs more memory than a worker has"
+            told = {"code": Code.TOO_LARGE, "message": message}
+            said = {"kind": "error", **told, "line": None, "column": None}
+        finally:
+            with self._lock:
+                self._job = None
+        self._front.send({**said, "id": number, "number": self._number})
+
+    def _cancel(self, number: int) -> None:
+        """Stop a query, also one that has not begun. An interrupt between two statements of a job
+        is lost, which is why the front says this again."""
+        with self._lock:
+            if self._job is not None and self._job[0] == number:
+                self._job[1].stop(_stopped())
+            elif self._job is None:
+                self._cancelled.add(number)
+
+
+class _Answer:
+    """Where a job puts its answer: the front's socket."""
+
+    def __init__(self, front: Wire, query: int, number: int) -> None:
+        self._front, self._query, self._number = front, query, number
+
+    def head(self, head: Head) -> None:
+        self._front.send(
+            {
+                "kind": "head",
+                "id": self._query,
+                "number": self._number,
+                "media_type": head.media_type,
+                "coverage": list(head.coverage),
+                "steady": head.steady,
+                "row_count": head.row_count,
+                "truncated": head.truncated,
+            }
+        )
+
+    def part(self, data: bytes) -> None:
+        self._front.send({"kind": "part", "id": self._query}, data)
+        failpoint("serve.mid_result")
+
+
+def _stopped() -> RequestError:
+    return RequestError(Code.DEADLINE, "statement must end before its deadline; it was stopped")
