@@ -108,9 +108,11 @@ class Pool:
     def unready(self) -> list[str]:
         """Why what is answered is not what it should be; empty if it is."""
         generation = self._generation
-        if generation is None or self._crew is None:
+        if generation is None:
             return [STARTING]
         reasons = list(generation.status["unready"])
+        if not reasons and self._crew is None:
+            return [STARTING]
         if not reasons and self._next is not None:
             reasons.append("workers with the newest state are being started")
         if time.monotonic() - generation.heard > SILENT_SECONDS:
