@@ -1,0 +1,260 @@
+"""The processes of a server: killed in every state, and nothing that a client sees is wrong.
+
+A `Poller` asks all the time and holds each answer against what had been told up to the epoch that
+the answer itself names; epochs never go back.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+
+from tests.api.test_run import WAIT_SECONDS, Process
+from tests.api.world import World
+
+pytestmark = pytest.mark.slow
+
+VIEWS = {"everything": "SELECT count(*) AS hits, sum(n) AS total FROM hits"}
+SLOW = "SELECT count(*) FROM range(100000000000)"
+
+
+class Server(Process):
+    """A server over a world, its children by name."""
+
+    def __init__(self, world: World, *arguments: str, failpoints: str | None = None) -> None:
+        self.world = world
+        if failpoints:
+            os.environ.update(EVERVIEW_TEST="1", EVERVIEW_FAILPOINTS=failpoints)
+        try:
+            super().__init__(world.state, *arguments)
+        finally:
+            os.environ.pop("EVERVIEW_FAILPOINTS", None)
+        self.url = self.until("running")
+        self.client = httpx.Client(base_url=self.url, timeout=WAIT_SECONDS)
+
+    def child(self, module: str) -> psutil.Process:
+        """The follower or the spare."""
+        children = psutil.Process(self.process.pid).children()
+        (found,) = (each for each in children if module in " ".join(each.cmdline()))
+        return found
+
+    def workers(self) -> list[psutil.Process]:
+        spare = self.child("serving.worker.process")
+        return [each for each in spare.children() if each.status() != psutil.STATUS_ZOMBIE]
+
+    def family(self) -> list[psutil.Process]:
+        return psutil.Process(self.process.pid).children(recursive=True)
+
+    def ask(self, sql: str, **fields: Any) -> httpx.Response:
+        return self.client.post("/sql", json={"sql": sql, **fields})
+
+    def epoch(self) -> int:
+        """The epoch of an answer; it must be what had been told up to it."""
+        answer = self.ask("FROM everything").json()
+        (covered,) = answer["coverage"]
+        told = self.world.told[covered["epoch"]]
+        expected = [len(told), sum(row["n"] for row in told) if told else None]
+        assert answer["rows"] == [expected], covered
+        return int(covered["epoch"])
+
+    def reaches(self, epoch: int) -> None:
+        wait(lambda: self.epoch() == epoch)
+
+    def end(self, number: signal.Signals) -> tuple[int, str]:
+        self.client.close()
+        return super().end(number)
+
+    def more(self, epochs: int = 1) -> int:
+        last = 0
+        for _ in range(epochs):
+            last = self.world.epoch([{"k": "a", "n": 1}, {"k": "b", "n": 2}])
+        return last
+
+
+class Poller:
+    """Asks in a thread, all the time; `refused` counts answers that were errors of ours."""
+
+    def __init__(self, server: Server) -> None:
+        self._server, self._stop = server, threading.Event()
+        self.answers = self.refused = self.broken = 0
+        self._pool = ThreadPoolExecutor(1)
+
+    def __enter__(self) -> Poller:
+        self._run = self._pool.submit(self._poll)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._run.result()  # raises what was wrong
+        self._pool.shutdown()
+
+    def goes_on(self) -> None:
+        answered = self.answers
+        wait(lambda: self.answers > answered + 3)
+
+    def _poll(self) -> None:
+        last = 0
+        while not self._stop.is_set():
+            try:
+                epoch = self._server.epoch()
+            except KeyError:  # an error has no coverage
+                self.refused += 1
+                continue
+            except httpx.TransportError:
+                self.broken += 1
+                continue
+            assert epoch >= last, "answers went back"
+            last, self.answers = epoch, self.answers + 1
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    world = World(tmp_path, views=VIEWS)
+    world.epoch([{"k": "a", "n": 1}])
+    return world
+
+
+@pytest.fixture
+def server(world: World) -> Iterator[Server]:
+    server = Server(world)
+    yield server
+    family = server.family()
+    code, errors = server.end(signal.SIGTERM)
+    assert code == 0, errors
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive, "processes were left behind"
+
+
+def wait(true: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
+    limit = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < limit, "it never came"
+        time.sleep(0.01)
+
+
+def pids(processes: list[psutil.Process]) -> set[int]:
+    return {each.pid for each in processes}
+
+
+@pytest.mark.parametrize("state", ["idle", "running", "applying"])
+def test_a_killed_worker_is_replaced_and_only_its_query_fails(server: Server, state: str) -> None:
+    before = server.workers()
+    with Poller(server) as poller, ThreadPoolExecutor(1) as pool:
+        if state == "running":
+            asked = pool.submit(server.ask, SLOW, timeout_ms=30_000)
+            wait(lambda: any(each.cpu_percent(0.2) > 50 for each in server.workers()))
+        elif state == "applying":
+            server.more(5)
+        for each in before:
+            each.kill()
+        server.reaches(server.more())
+        if state == "running":
+            answer = asked.result(WAIT_SECONDS)
+            assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+        wait(lambda: len(server.workers()) == len(before))
+        poller.goes_on()
+    assert not pids(server.workers()) & pids(before)
+
+
+@pytest.mark.parametrize("part", ["serving.follower.process", "serving.worker.process"])
+def test_a_killed_follower_or_spare_is_started_anew(server: Server, part: str) -> None:
+    with Poller(server) as poller:
+        for _ in range(2):
+            server.reaches(server.more())
+            failed, known = poller.refused, server.child(part).pid
+            server.child(part).kill()
+            poller.goes_on()  # from the crew that was there
+            server.reaches(server.more(3))
+            assert server.child(part).pid != known
+            wait(lambda: server.client.get("/readyz").status_code == 200)
+            assert poller.refused == failed
+
+
+def test_nothing_outlives_a_killed_front(world: World) -> None:
+    server = Server(world)
+    family = server.family()
+    assert len(family) >= 4
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.ask, SLOW, timeout_ms=30_000)
+        wait(lambda: any(each.cpu_percent(0.2) > 50 for each in server.workers()))
+        server.process.kill()
+        assert isinstance(asked.exception(WAIT_SECONDS), httpx.TransportError)
+    _, alive = psutil.wait_procs(family, timeout=10)
+    assert not alive
+    server.end(signal.SIGTERM)
+    again = Server(world)
+    assert again.epoch() == 1
+    assert again.end(signal.SIGTERM)[0] == 0
+
+
+def test_publications_swap_while_clients_ask(server: Server) -> None:
+    def publication() -> object:
+        return server.client.get("/views/everything").json()["publication"]
+
+    with Poller(server) as poller:
+        for number in range(1, 4):
+            last = server.more(4)
+            server.world.seal()
+            assert server.world.build("everything").id == number
+            wait(lambda: publication() == number)  # noqa: B023 awaited before the next round
+            assert server.epoch() >= last
+            poller.goes_on()
+    assert (poller.refused, poller.broken) == (0, 0)
+
+
+def test_a_deadline_takes_the_worker_and_not_the_server(server: Server) -> None:
+    """What does not heed an interrupt is killed a second after its deadline."""
+    before = pids(server.workers())
+    deaf = " UNION ALL ".join(f"SELECT count(*) FROM a{n}" for n in range(40))
+    tables = ", ".join(f"a{n} AS (FROM range(1000) WHERE range % 7 = {n})" for n in range(40))
+    joins = " JOIN ".join(f"range(3) t{n}" for n in range(60))
+    started = time.monotonic()
+    answer = server.ask(
+        f"WITH {tables} {deaf} UNION ALL SELECT count(*) FROM {joins}", timeout_ms=400
+    )
+    took = time.monotonic() - started
+    assert answer.status_code in (200, 400, 408)
+    assert took < 3.0
+    assert server.epoch() == 1
+    wait(lambda: len(server.workers()) == len(before))
+
+
+def test_look_ups_go_on_beside_33_slow_ones(server: Server) -> None:
+    with ThreadPoolExecutor(33) as pool:
+        slow = [
+            pool.submit(server.ask, f"{SLOW} -- {number}", timeout_ms=4_000) for number in range(33)
+        ]
+        took: list[float] = []
+        while not all(each.done() for each in slow):
+            started = time.monotonic()
+            answer = server.ask("SELECT hits + ? FROM everything", params=[len(took)])
+            took.append(time.monotonic() - started)
+            assert answer.status_code == 200
+    assert {each.result().status_code for each in slow} == {408}
+    assert len(took) > 10
+    assert sorted(took)[len(took) // 2] < 1.0
+
+
+def test_a_killed_worker_breaks_its_stream(world: World) -> None:
+    """A short answer never looks whole, in any format."""
+    server = Server(world, failpoints="serve.mid_result=kill@2")
+    large = "SELECT range AS n, repeat_ FROM range(3000000), (SELECT 'abcdefghij' AS repeat_)"
+    for kind in ("application/json", "text/csv", "application/vnd.apache.arrow.stream"):
+        with pytest.raises(httpx.TransportError):
+            server.client.post(
+                "/sql",
+                json={"sql": large, "max_rows": 1_000_000, "timeout_ms": 60_000},
+                headers={"Accept": kind},
+            )
+    assert server.epoch() == 1
+    assert server.end(signal.SIGTERM)[0] == 0
