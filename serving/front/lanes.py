@@ -1,7 +1,8 @@
 """Who runs when: two lanes over the workers; users take turns, and each waits in his own order.
 
-Every query begins in the fast lane. One that is not done after `FAST_SECONDS` goes on in the slow
-lane, if there is room, else it is stopped and begins again there when its turn comes. The slow lane
+Every query begins in the fast lane. One that is not done after `FAST_SECONDS`, or `CROWDED_SECONDS`
+where others wait, goes on in the slow lane, if there is room, else it is stopped and begins again
+there when its turn comes. The slow lane
 never has the last worker, so what is quick is answered beside any number of queries that are not.
 A text that was slow a while ago begins in the slow lane. (Two lanes with a broker's queue: as Druid
 and Pinot have it.)
@@ -22,6 +23,7 @@ from serving.front.workers import Worker
 from serving.query import Head, Query, Reply
 
 FAST_SECONDS = 0.2
+CROWDED_SECONDS = 0.05
 GRACE_SECONDS = 1.0  # for a query that was stopped to end; then its worker is killed
 SMALL_SECONDS = 0.02
 AGAIN_SECONDS = 0.05  # between interrupts: one that comes between two statements is lost
@@ -79,6 +81,7 @@ class Job:
         self._parts.clear()
         worker.begin(self, {"kind": "query", "id": self.number, "query": asdict(self.query)})
         if not self.slow:
+            self._later(CROWDED_SECONDS, self._slow_in_a_crowd)
             self._later(FAST_SECONDS, self._too_slow)
 
     def stop(self, why: RequestError) -> None:
@@ -162,9 +165,14 @@ class Job:
 
     # lanes
 
+    def _slow_in_a_crowd(self) -> None:
+        if self._lanes.crowded:
+            self._too_slow()
+
     def _too_slow(self) -> None:
         """Go on in the slow lane, or begin again there."""
-        if self._worker is None or self.slow or self._done or self.over is not None:
+        ended = self._worker is None or self._done or self.over is not None
+        if ended or self.slow or self._again:
             return
         self._lanes.remember_slow(self.query.sql)
         if self._lanes.room_for_slow():
@@ -259,6 +267,11 @@ class Lanes:
     @property
     def running(self) -> int:
         return len(self._running)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether one waits that has not had its turn."""
+        return len(self._fast) > 0
 
     def put(self, job: Job) -> None:
         self._running.discard(job)

@@ -137,6 +137,7 @@ class Pool:
             lived = time.monotonic() - generation.started
             self._failures = 0 if lived > STEADY_SECONDS else self._failures + 1
             log.error("follower or spare ended after %.1f s; both are started again", lived)
+            self._forget(generation)
             await asyncio.to_thread(generation.close)
             if self._next is not None:
                 self._next.kill("spare ended")
@@ -151,6 +152,7 @@ class Pool:
             if crew is not None:
                 crew.kill("closing")
         if self._generation is not None:
+            self._forget(self._generation)
             self._generation.close()
             self._generation.ended.set()
 
@@ -197,8 +199,13 @@ class Pool:
         return subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
 
     def _spare_ended(self, generation: Generation) -> None:
-        asyncio.get_running_loop().remove_reader(generation.forks)
+        self._forget(generation)
         generation.ended.set()
+
+    def _forget(self, generation: Generation) -> None:
+        """Look no more at its spare; before its socket is closed."""
+        if generation.forks.fileno() >= 0:
+            asyncio.get_running_loop().remove_reader(generation.forks)
 
     def _heard(self, generation: Generation, frame: Frame) -> None:
         generation.heard = time.monotonic()

@@ -70,6 +70,15 @@ class Server(Process):
     def reaches(self, epoch: int) -> None:
         wait(lambda: self.epoch() == epoch)
 
+    def is_busy(self) -> None:
+        """Waits until a worker has been at work for a while."""
+        before = {each.pid: each.cpu_times().user for each in self.workers()}
+        wait(
+            lambda: any(
+                each.cpu_times().user > before.get(each.pid, 0.0) + 0.2 for each in self.workers()
+            )
+        )
+
     def end(self, number: signal.Signals) -> tuple[int, str]:
         self.client.close()
         return super().end(number)
@@ -152,7 +161,7 @@ def test_a_killed_worker_is_replaced_and_only_its_query_fails(server: Server, st
     with Poller(server) as poller, ThreadPoolExecutor(1) as pool:
         if state == "running":
             asked = pool.submit(server.ask, SLOW, timeout_ms=30_000)
-            wait(lambda: any(each.cpu_percent(0.2) > 50 for each in server.workers()))
+            server.is_busy()
         elif state == "applying":
             server.more(5)
         for each in before:
@@ -186,7 +195,7 @@ def test_nothing_outlives_a_killed_front(world: World) -> None:
     assert len(family) >= 4
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(server.ask, SLOW, timeout_ms=30_000)
-        wait(lambda: any(each.cpu_percent(0.2) > 50 for each in server.workers()))
+        server.is_busy()
         server.process.kill()
         assert isinstance(asked.exception(WAIT_SECONDS), httpx.TransportError)
     _, alive = psutil.wait_procs(family, timeout=10)
