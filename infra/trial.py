@@ -34,7 +34,7 @@ from schemas.id_file import IdFile
 from schemas.language.stream import Stream
 from schemas.project import Project
 from serving.coverage import Coverage
-from serving.query import Query
+from serving.query import Query, Whole
 from serving.worker.job import Job
 from serving.worker.tables import Change, NewView, Tables
 
@@ -157,8 +157,9 @@ def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -
     try:
         rounds = (trial.partials,) if trial.partials else ()
         tables.apply(Change((covered,), create=(NewView(view, rounds=rounds),)))
-        asked = Query(query, None, limit, media_type, "number")
-        return Job(tables, asked, time.monotonic).run().body
+        sink = Whole()
+        Job(tables, Query(query, None, limit, media_type), time.monotonic).run(sink)
+        return sink.body()
     except ViewFailed as error:
         raise TrialFailed(view.name, _short(error.message, memory)) from error
     finally:

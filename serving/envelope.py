@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any
 
 import duckdb
 
 from schemas.errors import EverviewError
-from serving.coverage import Coverage
+from serving.query import Head
 
 MESSAGE_CHARACTERS = 1000
 
@@ -26,6 +24,7 @@ class Code(StrEnum):
     NOT_FOUND = "not_found"
     UNKNOWN_VIEW = "unknown_view"
     METHOD_NOT_ALLOWED = "method_not_allowed"
+    NOT_ACCEPTABLE = "not_acceptable"  # in a format that there is none of
     DEADLINE = "deadline"
     TOO_LARGE = "too_large"
     MEDIA_TYPE = "media_type"
@@ -42,6 +41,7 @@ STATUSES: Mapping[Code, int] = {
     Code.NOT_FOUND: 404,
     Code.UNKNOWN_VIEW: 404,
     Code.METHOD_NOT_ALLOWED: 405,
+    Code.NOT_ACCEPTABLE: 406,
     Code.DEADLINE: 408,
     Code.TOO_LARGE: 413,
     Code.MEDIA_TYPE: 415,
@@ -72,42 +72,15 @@ class RequestError(EverviewError):
         return json.dumps({"error": error}).encode()
 
 
-@dataclass(frozen=True)
-class Answer:
-    """A result in the form that was asked for, and what it covers."""
-
-    body: bytes
-    media_type: str
-    row_count: int
-    truncated: bool
-    coverage: tuple[Coverage, ...]
-
-    def headers(self) -> dict[str, str]:
-        """The coverage of a body that has no place for it; ASCII, as headers must be."""
-        return {
-            "Everview-Coverage": json.dumps([each.json() for each in self.coverage]),
-            "Everview-Row-Count": str(self.row_count),
-            "Everview-Truncated": json.dumps(self.truncated),
-        }
-
-
-def answer_body(
-    columns: Sequence[tuple[str, str]],
-    rows: Sequence[Sequence[Any]],
-    truncated: bool,
-    elapsed_ms: float,
-    coverage: Sequence[Coverage],
-) -> bytes:
-    """The JSON answer. `rows` hold JSON values; always valid JSON, as NaN is refused here."""
-    answer = {
-        "columns": [{"name": name, "type": type_name} for name, type_name in columns],
-        "rows": rows,
-        "row_count": len(rows),
-        "truncated": truncated,
-        "elapsed_ms": elapsed_ms,
-        "coverage": [each.json() for each in coverage],
-    }
-    return json.dumps(answer, allow_nan=False, separators=(", ", ": ")).encode()
+def headers(head: Head) -> dict[str, str]:
+    """What is known of a body that has no place for it; ASCII, as headers must be. The count and
+    whether rows were left out are missing where the body is streamed."""
+    told = {"Everview-Coverage": json.dumps(list(head.coverage))}
+    if head.row_count is not None:
+        told["Everview-Row-Count"] = str(head.row_count)
+    if head.truncated is not None:
+        told["Everview-Truncated"] = json.dumps(head.truncated)
+    return told
 
 
 def shortened(message: str) -> str:
@@ -126,17 +99,19 @@ def place(sql: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def from_engine(error: duckdb.Error, sql: str) -> RequestError:
-    """DuckDB's error as ours. Under `errors_as_json` places are facts, not text."""
+def from_engine(error: Exception, sql: str) -> RequestError:
+    """DuckDB's error as ours; of one that came through Arrow only the text is left. Under
+    `errors_as_json` places and kinds are facts, not text."""
     _, brace, rest = str(error).partition("{")
     try:
         facts = json.loads(brace + rest)
     except ValueError:
         facts = {"exception_message": str(error)}
     message = str(facts.get("exception_message", error))
-    if isinstance(error, duckdb.InterruptException):
+    kind = str(facts.get("exception_type", "")).lower()
+    if isinstance(error, duckdb.InterruptException) or kind == "interrupt":
         return RequestError(Code.DEADLINE, "statement must end before its deadline; it was stopped")
-    if isinstance(error, duckdb.OutOfMemoryException):
+    if isinstance(error, duckdb.OutOfMemoryException) or kind == "out of memory":
         return RequestError(Code.TOO_LARGE, f"statement needs more memory than there is: {message}")
     position = facts.get("position")
     return RequestError(

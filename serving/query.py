@@ -1,4 +1,4 @@
-"""What a client asks, and what it gets: the shapes that front and workers pass to each other."""
+"""What a client asks, and what it gets: what front and workers pass to each other."""
 
 from __future__ import annotations
 
@@ -39,6 +39,29 @@ class Sink(Protocol):
     def head(self, head: Head) -> None: ...
 
     def part(self, data: bytes) -> None: ...
+
+
+class Whole:
+    """A sink that keeps an answer in memory."""
+
+    def __init__(self) -> None:
+        self._head: Head | None = None
+        self._parts: list[bytes] = []
+
+    def head(self, head: Head) -> None:
+        self._head = head
+
+    def part(self, data: bytes) -> None:
+        self._parts.append(data)
+
+    def body(self) -> bytes:
+        """What was put here, which is whole once the job has ended well."""
+        return b"".join(self._parts)
+
+    def reply(self) -> Reply:
+        """Of a job that has ended well."""
+        assert self._head is not None
+        return Reply(self._head, self.body())
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
 from serving import formats
-from serving.envelope import Code, RequestError
+from serving.envelope import Code, RequestError, headers
 from serving.front.front import Answers
 from serving.front.neighbours import OnlyOwn
 from serving.query import Query, Reply
@@ -97,17 +97,14 @@ class Sql:
     async def _answer(self, request: Request, asked: Asked) -> Response:
         query = Query(asked.sql, asked.params, asked.max_rows, _media_type(request), asked.integers)
         user = request.client.host if request.client else ""
-        answer = await _while_connected(request, self._front.answer(query, user, asked.timeout_ms))
-        headers = {"Everview-Source": answer.source}
-        if answer.head.media_type != formats.JSON_TYPE:
-            headers |= {
-                "Everview-Coverage": json.dumps(answer.head.coverage),
-                "Everview-Row-Count": str(answer.head.row_count),
-                "Everview-Truncated": json.dumps(answer.head.truncated),
-            }
-        if isinstance(answer.body, bytes):
-            return Response(answer.body, media_type=answer.head.media_type, headers=headers)
-        return StreamingResponse(answer.body, media_type=answer.head.media_type, headers=headers)
+        reply = await _while_connected(request, self._front.answer(query, user, asked.timeout_ms))
+        media_type = reply.head.media_type
+        told = {"Everview-Source": reply.source}
+        if media_type != formats.JSON_TYPE:
+            told |= headers(reply.head)
+        if isinstance(reply.body, bytes):
+            return Response(reply.body, media_type=media_type, headers=told)
+        return StreamingResponse(reply.body, media_type=media_type, headers=told)
 
 
 class Catalog:
@@ -218,12 +215,11 @@ def _number(name: str, text: str) -> int:
 
 
 def _media_type(request: Request) -> str:
-    """The first known type of Accept; JSON if it names none."""
-    for part in request.headers.get("accept", "").split(","):
-        kind = part.partition(";")[0].strip().lower()
-        if kind in (formats.JSON_TYPE, formats.CSV_TYPE, formats.ARROW_TYPE):
-            return kind
-    return formats.JSON_TYPE
+    header = request.headers.get("accept")
+    found = formats.accepted(header)
+    if found is None:
+        raise formats.not_acceptable(header or "")
+    return found
 
 
 async def _while_connected(request: Request, work: Coroutine[Any, Any, Reply]) -> Reply:

@@ -20,6 +20,7 @@ from typing import Any
 import duckdb
 
 from schemas.engine import EmptyTables
+from serving import catalog
 from serving.envelope import Code, RequestError, from_engine, place
 
 SQL_BYTES = 64 * 1024
@@ -52,13 +53,21 @@ TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
 SHOWN = frozenset({"DESCRIBE", "SUMMARY"})
 SHOW_TABLES = '"tables"'
 
-# Beside aggregates and what depends on its arguments alone: what tells the time or draws lots, what
-# the parser makes of SQL, and macros that only compute.
-MORE_FUNCTIONS = frozenset(
+# They tell the time or draw lots: the same text over the same state gives another answer.
+UNSTEADY = frozenset(
     {"now", "today", "current_date", "current_timestamp", "get_current_time"}
     | {"get_current_timestamp", "transaction_timestamp", "current_localtime"}
     | {"current_localtimestamp", "age", "ago", "random", "uuid", "gen_random_uuid", "uuidv4"}
-    | {"uuidv7", "unnest", "count_star", "geomean", "geometric_mean", "wavg", "weighted_avg"}
+    | {"uuidv7", "reservoir_quantile"}
+)
+# What looks like a column and tells the time.
+CLOCKS = frozenset(
+    {"current_date", "current_time", "current_timestamp", "localtime", "localtimestamp"}
+)
+# Beside aggregates and what depends on its arguments alone: what is not steady, what the parser
+# makes of SQL, and macros that only compute.
+MORE_FUNCTIONS = UNSTEADY | frozenset(
+    {"unnest", "count_star", "geomean", "geometric_mean", "wavg", "weighted_avg"}
     | {"json_group_array", "json_group_object", "json_group_structure", "array_reverse"}
     | {"array_pop_back", "array_pop_front", "array_push_back", "array_push_front"}
     | {"map_contains_entry", "map_contains_value", "md5_number_lower", "md5_number_upper"}
@@ -96,6 +105,7 @@ class Statement:
 
     sql: str
     relations: tuple[Relation, ...]
+    steady: bool  # the same text over the same state gives the same answer
 
 
 @functools.cache
@@ -112,7 +122,8 @@ def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
     _check_text(sql)
     _check_one_select(connection, sql)
     walk = _Walk(sql)
-    return Statement(sql, tuple(walk.relations(_parsed(connection, sql))))
+    relations = tuple(walk.relations(_parsed(connection, sql)))
+    return Statement(sql, relations, walk.steady)
 
 
 def _check_text(sql: str) -> None:
@@ -164,6 +175,7 @@ class _Walk:
 
     def __init__(self, sql: str) -> None:
         self._sql = sql
+        self.steady = True  # as far as it was walked
 
     def relations(self, tree: Mapping[str, Any]) -> Iterator[Relation]:
         todo: list[tuple[Any, frozenset[str]]] = [(tree["statements"], frozenset())]
@@ -172,6 +184,7 @@ class _Walk:
             if isinstance(node, list):
                 todo.extend((each, known) for each in reversed(node))
             elif isinstance(node, dict):
+                self.steady = self.steady and _steady(node)
                 yield from self._relation(node, known)
                 todo.extend(reversed(list(self._inside(node, known))))
 
@@ -249,6 +262,20 @@ class _Walk:
     def _refuse(self, what: str, node: Mapping[str, Any]) -> None:
         message = f"{what} is not allowed here; a statement reads views. Nothing was run"
         raise RequestError(Code.REFUSED, message, self._place(node))
+
+
+def _steady(node: Mapping[str, Any]) -> bool:
+    """Whether a node itself draws no lots, tells no time and reads nothing of our own schema."""
+    if node.get("sample"):
+        return False
+    if node.get("class") == "COLUMN_REF":
+        names = node["column_names"]
+        return len(names) != 1 or names[0].lower() not in CLOCKS
+    if node.get("class") == "FUNCTION":
+        return node["function_name"].lower() not in UNSTEADY
+    if node.get("type") == "BASE_TABLE":
+        return catalog.SCHEMA not in (part.lower() for part in node["qualified_name"]["path"][:-1])
+    return True
 
 
 def _narrow(arguments: list[Mapping[str, Any]]) -> bool:

@@ -1,38 +1,28 @@
 """One client's statement on one snapshot of the tables.
 
-A job holds nothing but what it is given and gives bytes back, so that it may run in a thread here
-or in a process of its own.
+A job holds nothing but what it is given and writes bytes to a sink, so that it may run in a thread
+here or in a process of its own.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
 
 import duckdb
 import pyarrow as pa
 
 from serving import catalog, coverage, formats
 from serving.coverage import Coverage
-from serving.envelope import Answer, Code, RequestError, answer_body, from_engine
-from serving.query import Query
+from serving.envelope import Code, RequestError, from_engine
+from serving.query import Head, Query, Sink
 from serving.worker import guard
 from serving.worker.guard import Relation, Statement
 from serving.worker.tables import Tables
 
-RESULT_BYTES = 64 * 2**20  # of Arrow; a larger result is refused
-BATCH_ROWS = 10_000
+HELD_BYTES = 256 * 1024  # of a body, before its head is sent with what is not known yet
 
 _UNBOUND = (duckdb.BinderException, duckdb.CatalogException)
-
-
-@dataclass(frozen=True)
-class _Result:
-    names: list[str]
-    types: list[duckdb.sqltypes.DuckDBPyType]
-    table: pa.Table
-    truncated: bool
 
 
 class Job:
@@ -44,16 +34,24 @@ class Job:
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._stopped: RequestError | None = None
 
-    def run(self) -> Answer:
-        """The answer, or a `RequestError`."""
+    def run(self, sink: Sink) -> None:
+        """Put the answer into `sink`. An answer of less than `HELD_BYTES` comes whole, with its
+        count in the head; of a larger one the head comes before the count is known.
+
+        Raises RequestError, and what the sink raises. After the head that means that the body is
+        not whole: whoever hands it on has to break it off, so that nobody takes it for an answer.
+        """
         started = self._clock()
         cursor = self._take()
         try:
-            return self._run(cursor, started)
+            self._run(cursor, sink, started)
         except duckdb.InterruptException as error:
             raise self._stopped or from_engine(error, self._query.sql) from error
         except duckdb.Error as error:
             raise self._explained(cursor, error) from error
+        except MemoryError as error:
+            message = "statement needs more memory than there is; ask for less of it"
+            raise RequestError(Code.TOO_LARGE, message) from error
         except pa.ArrowException as error:
             message = f"result must have a form in {self._query.media_type}; {error}"
             raise RequestError(Code.BAD_SQL, message) from error
@@ -79,62 +77,71 @@ class Job:
         if self._stopped is not None:
             raise self._stopped
 
-    def _run(self, cursor: duckdb.DuckDBPyConnection, started: float) -> Answer:
+    def _run(self, cursor: duckdb.DuckDBPyConnection, sink: Sink, started: float) -> None:
         self._check_stopped()
         statement = guard.check(cursor, self._query.sql)
         cursor.execute("BEGIN TRANSACTION READ ONLY")
-        covered = _covered(cursor, statement.relations)
+        covered = tuple(each.json() for each in _covered(cursor, statement.relations))
         self._check_stopped()
-        result = self._read(cursor, statement)
-        cursor.execute("ROLLBACK")
-        return self._answer(result, covered, started)
-
-    def _read(self, cursor: duckdb.DuckDBPyConnection, statement: Statement) -> _Result:
+        relation = self._relation(cursor, statement)
+        names, types = relation.columns, relation.types
+        reader = relation.to_arrow_reader(min(self._query.max_rows + 1, formats.BATCH_ROWS))
         try:
-            relation = cursor.sql(statement.sql, params=self._query.params or None)
+            result = formats.Result(
+                names,
+                types,
+                reader.schema,
+                self._batches(reader),
+                max_rows=self._query.max_rows,
+                elapsed_ms=lambda: round((self._clock() - started) * 1000, 3),
+                coverage=covered,
+                integers=self._query.integers,
+            )
+            self._write(result, statement.steady, sink)
+        finally:
+            reader.close()
+
+    def _relation(
+        self, cursor: duckdb.DuckDBPyConnection, statement: Statement
+    ) -> duckdb.DuckDBPyRelation:
+        try:
+            return cursor.sql(statement.sql, params=self._query.params or None)
         except (TypeError, ValueError, OverflowError) as error:
             message = f"params must be values that SQL has; {error}"
             raise RequestError(Code.BAD_REQUEST, message) from error
-        names, types = relation.columns, relation.types
-        formats.check_types(names, types)
-        reader = relation.to_arrow_reader(min(self._query.max_rows + 1, BATCH_ROWS))
-        try:
-            batches, rows = self._batches(reader)
-        finally:
-            reader.close()
-        table = pa.Table.from_batches(batches, reader.schema).slice(0, self._query.max_rows)
-        return _Result(names, types, table, rows > self._query.max_rows)
 
-    def _batches(self, reader: pa.RecordBatchReader) -> tuple[list[pa.RecordBatch], int]:
-        """Batches until there are more rows than wanted."""
-        batches: list[pa.RecordBatch] = []
-        rows = size = 0
-        for batch in reader:
-            batches.append(batch)
-            rows += batch.num_rows
-            size += batch.nbytes
-            if size > RESULT_BYTES:
-                message = f"result must have at most {RESULT_BYTES} bytes; ask for less of it"
-                raise RequestError(Code.TOO_LARGE, message)
-            if rows > self._query.max_rows:
-                break
-        return batches, rows
+    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
+        """An error that comes while rows are read has gone through Arrow, which leaves its text."""
+        while True:
+            try:
+                batch = reader.read_next_batch()
+            except StopIteration:
+                return
+            except OSError as error:
+                failed = from_engine(error, self._query.sql)
+                raise (failed.code == Code.DEADLINE and self._stopped) or failed from error
+            yield batch
 
-    def _answer(self, result: _Result, covered: Sequence[Coverage], started: float) -> Answer:
-        query, table = self._query, result.table
-        if query.media_type == formats.ARROW_TYPE:
-            body = formats.arrow(table)
-        else:
-            rows = formats.rows(table, result.types, query.integers)
-            if query.media_type == formats.CSV_TYPE:
-                body = formats.csv(result.names, rows)
-            else:
-                columns = [
-                    (name, str(kind)) for name, kind in zip(result.names, result.types, strict=True)
-                ]
-                elapsed = round((self._clock() - started) * 1000, 3)
-                body = answer_body(columns, rows, result.truncated, elapsed, covered)
-        return Answer(body, query.media_type, table.num_rows, result.truncated, tuple(covered))
+    def _write(self, result: formats.Result, steady: bool, sink: Sink) -> None:
+        """Hold the body back until it is whole or large."""
+        media_type, covered = self._query.media_type, tuple(result.coverage)
+        held: list[bytes] | None = []
+        size = 0
+        for data in formats.encode(media_type, result):
+            self._check_stopped()
+            if held is None:
+                sink.part(data)
+                continue
+            held.append(data)
+            size += len(data)
+            if size >= HELD_BYTES:
+                sink.head(Head(media_type, covered, steady))
+                for part in held:
+                    sink.part(part)
+                held = None
+        if held is not None:
+            sink.head(Head(media_type, covered, steady, result.row_count, result.truncated))
+            sink.part(b"".join(held))
 
     def _explained(self, cursor: duckdb.DuckDBPyConnection, error: duckdb.Error) -> RequestError:
         """The error with its place, which a statement that did not bind tells when it is run."""

@@ -78,11 +78,7 @@ class Worker:
         if cancelled:
             job.stop(_stopped())
         try:
-            answer, sink = job.run(), _Answer(self._front, number, self._number)
-            coverage = tuple(each.json() for each in answer.coverage)
-            count = answer.row_count
-            sink.head(Head(answer.media_type, coverage, True, count, answer.truncated))
-            sink.part(answer.body)
+            job.run(_Answer(self._front, number, self._number))
             said: dict[str, Any] = {"kind": "end"}
         except RequestError as error:
             told = {"code": error.code, "message": error.message}

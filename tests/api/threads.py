@@ -13,7 +13,7 @@ from serving.envelope import Code, RequestError
 from serving.follower.follow import Follower
 from serving.follower.process import columns
 from serving.front import board
-from serving.query import Head, Query, Reply
+from serving.query import Query, Reply, Whole
 from serving.worker.job import Job
 from serving.worker.tables import Tables
 
@@ -55,10 +55,9 @@ class ThreadedFront:
             self._jobs.discard(job)
 
     def _run(self, job: Job) -> Reply:
-        answer = job.run()
-        told = tuple(each.json() for each in answer.coverage)
-        head = Head(answer.media_type, told, True, answer.row_count, answer.truncated)
-        return Reply(head, answer.body)
+        sink = Whole()
+        job.run(sink)
+        return sink.reply()
 
     def views(self) -> dict[str, dict[str, Any]]:
         cursor = self._tables.cursor()
