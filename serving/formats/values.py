@@ -106,10 +106,11 @@ def _form(type_: DuckDBPyType, text: bool) -> Form | None:
         ticks = _CLOCKS[kind]
         return lambda array: _times(array, ticks)
     if kind in ("list", "array", "map", "struct", "tuple", "union"):
-        children = {name: _form(child, text) for name, child in nested(type_)}
-        if any(form is None for form in children.values()):
+        inside = nested(type_)
+        children = [form for _, child in inside if (form := _form(child, text))]
+        if len(children) < len(inside):
             return None
-        return _nested(kind, cast(Mapping[str, Form], children))
+        return _nested(kind, [name for name, _ in inside], children)
     return _FORMS.get(kind)
 
 
@@ -122,18 +123,16 @@ def nested(type_: DuckDBPyType) -> list[tuple[str, DuckDBPyType]]:
     return [(name, cast(DuckDBPyType, child)) for name, child in inside]
 
 
-def _nested(kind: str, children: Mapping[str, Form]) -> Form:
-    parts = tuple(children.values())
+def _nested(kind: str, names: Sequence[str], children: Sequence[Form]) -> Form:
     if kind in ("list", "array"):
-        return lambda array: _lists(array, parts[0])
+        return lambda array: _lists(array, children[0])
     if kind == "map":
-        return lambda array: _maps(array, parts[0], parts[1])
+        return lambda array: _maps(array, children[0], children[1])
     if kind == "union":
-        return lambda array: _unions(array, parts)
+        return lambda array: _unions(array, children)
     if kind == "tuple":
-        return lambda array: _structs(array, parts, list)
-    names = tuple(children)
-    return lambda array: _structs(array, parts, lambda row: dict(zip(names, row, strict=True)))
+        return lambda array: _structs(array, children, list)
+    return lambda array: _structs(array, children, lambda row: dict(zip(names, row, strict=True)))
 
 
 def _plain(array: Any) -> list[Any]:
