@@ -36,7 +36,8 @@ from schemas.project import Project
 from serving.coverage import Coverage
 from serving.query import Query, Whole
 from serving.worker.job import Job
-from serving.worker.tables import Change, NewView, Tables
+from serving.worker.new_view import NewView
+from serving.worker.tables import Change, Tables
 
 BATCH_BYTES = 16 * 2**20
 BATCH_RECORDS = 100_000
@@ -155,8 +156,8 @@ def answer(trial: Trial, query: str, media_type: str, limit: int, memory: str) -
     covered = Coverage(view.name, view.version, view.stream, 0, 1, position, None, None, None)
     tables = Tables(memory_limit=memory)
     try:
-        rounds = (trial.partials,) if trial.partials else ()
-        tables.apply(Change((covered,), create=(NewView(view, rounds=rounds),)))
+        new = NewView(view, partials=trial.partials or None)
+        tables.apply(Change((covered,), create=(new,)))
         sink = Whole()
         Job(tables, Query(query, None, limit, media_type), time.monotonic).run(sink)
         return sink.body()

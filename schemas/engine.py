@@ -96,6 +96,8 @@ def connect(*, memory_limit: str | None = None, threads: int = 1, temp: str = ""
         "temp_directory": temp,
         "python_enable_replacements": False,
     }
+    if threads == 1:
+        config["async_threads"] = 0  # else it starts as many as it likes for reading files
     if memory_limit:
         config["memory_limit"] = memory_limit
     con = duckdb.connect(":memory:", config=config)

@@ -50,6 +50,7 @@ class Coverage:
     since: int | None = None  # the first epoch that is counted; None: from the first on
     # by group key: ISO 8601, groups before it are not kept; None: all of them are
     kept_from: Mapping[str, str] | None = None
+    laid: bool = False  # whether a statement reads files: see serving.worker.laid
 
     @property
     def ready(self) -> bool:

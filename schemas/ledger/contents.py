@@ -22,6 +22,7 @@ from schemas.ledger.connect import Ledger, number
 from schemas.ledger.epochs import CommittedEpoch, committed_after, folded_members, position_of
 from schemas.ledger.files import BATCH, RUN, DataFile, data_file
 from schemas.ledger.sealing import covered
+from schemas.ledger.succession import Succession, succession
 from schemas.ledger.versions import ViewRow, served_views
 from schemas.position import Position, Range
 
@@ -41,6 +42,7 @@ class ViewContents:
     instant: datetime | None  # of that epoch; None at 0
     being_built: bool  # earlier epochs are missing: it cannot answer yet
     gap: GapBetweenLayers | None  # epochs after the cut that no run holds, though they carry it
+    follows: Succession | None = None  # what the publication was proven to equal
 
 
 @dataclass(frozen=True)
@@ -90,6 +92,7 @@ def _view(
 ) -> ViewContents:
     f, p = tables.files.c, tables.publications.c
     publication: PublicationRow | None = None
+    follows: Succession | None = None
     batch: tuple[DataFile, ...] = ()
     if row.publication is not None:
         query = select(tables.publications).where(p.id == row.publication)
@@ -97,6 +100,7 @@ def _view(
         written: Select[Any] = select(tables.files).where(f.build == publication.id)
         listed = connection.execute(written.where(f.kind == BATCH).order_by(f.id))
         batch = tuple(data_file(each) for each in listed)
+        follows = succession(connection, publication)
     building = row.being_built(last)
     # what is folded in a range is folded in every epoch of it
     after = [each for each in sealed if each.from_epoch > row.cut]
@@ -128,6 +132,7 @@ def _view(
         instant=at.instant if at is not None else None,
         being_built=building,
         gap=gap,
+        follows=follows,
     )
 
 

@@ -20,7 +20,7 @@ import duckdb
 import pyarrow as pa
 from sqlalchemy.exc import SQLAlchemyError
 
-from schemas import engine, registered
+from schemas import registered
 from schemas.compile import CompiledView
 from schemas.errors import DamagedFile, EverviewError, LedgerMissing, ViewFailed
 from schemas.failpoints import failpoint
@@ -38,17 +38,9 @@ from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import from_engine
 from serving.follower import rejected
 from serving.follower.followed import FollowedStream, FollowedView
-from serving.follower.load import (
-    ROUND_BYTES,
-    Loaded,
-    Partials,
-    covers,
-    end_to_end,
-    load,
-    segments,
-    size,
-)
+from serving.follower.load import Loaded, covers, load, segments
 from serving.follower.spare import Applies
+from serving.worker.new_view import ROUND_BYTES, Partials, end_to_end, size
 from serving.worker.tables import Change
 
 POLL_SECONDS = 0.02
@@ -58,7 +50,7 @@ REGISTRATIONS_SECONDS = 1.0  # how late a registration that no epoch carries may
 LAG_SECONDS = 10.0  # not caught up for longer: not ready
 ROUND_EPOCHS = 256
 SNAPSHOTS = 3  # how often files may vanish under a load before it waits
-MEMORY = "512MB"  # of the engine that reads files
+LAY_ROWS = 2_000_000  # groups of a batch view that is not loaded any more, but read where it lies
 
 STARTING = "starting"
 
@@ -86,10 +78,10 @@ class Follower:
         tables: Applies,
         *,
         round_epochs: int = ROUND_EPOCHS,
+        lay_rows: int = LAY_ROWS,
     ) -> None:
         self._open, self._root, self._tables = open_ledger, root, tables
-        self._round_epochs = round_epochs
-        self._engine = engine.connect(memory_limit=MEMORY)
+        self._round_epochs, self._lay_rows = round_epochs, lay_rows
         self._ledger: Ledger | None = None
         self._streams: Mapping[str, FollowedStream] = {}
         self._registered: tuple[tuple[StreamRow, ...], tuple[ViewRow, ...]] = ((), ())
@@ -313,12 +305,18 @@ class Follower:
         return failed
 
     def _load_view(self, name: str, view: str, found: StreamContents) -> None:
-        """Make one view anew, at the epoch that its stream is at."""
+        """Make one view anew, at the epoch that its stream is at; or only change its files, where
+        what is in the tables is proven to be what would be made of them."""
         stream = self._streams[name]
-        loaded = load(self._root, self._engine, stream.views[view], found, stream.epoch)
+        before = stream.views[view]
+        loaded = load(self._root, before, found, stream.epoch, self._lay_rows)
         failpoint("serve.loaded")
-        streams = {**self._streams, name: stream.with_view(_after(stream.views[view], loaded))}
-        self._tables.apply(replace(_told(streams), create=(loaded.new(),)))
+        streams = {**self._streams, name: stream.with_view(_after(before, loaded))}
+        if before.outlived_by(loaded.served, found.views[view].follows):
+            change = replace(_told(streams), swap=(loaded.new(),))
+        else:
+            change = replace(_told(streams), create=(loaded.new(),))
+        self._tables.apply(change)
         self._streams = streams
         self._load_at.pop(view, None)
 
@@ -343,7 +341,7 @@ class Follower:
             if not view.to_load(moved.epoch, moved.last) and view.suspended is not None:
                 continue  # it is where it stays
             try:
-                loaded[name] = load(self._root, self._engine, view, found, found.sealed)
+                loaded[name] = load(self._root, view, found, found.sealed, self._lay_rows)
             except EverviewError as error:
                 failed[name] = self._said(error)
         failpoint("serve.loaded")

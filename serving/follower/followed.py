@@ -13,6 +13,7 @@ from schemas.compile import CompiledView
 from schemas.cut import Cut
 from schemas.ledger.builds import PublicationRow
 from schemas.ledger.epochs import CommittedEpoch
+from schemas.ledger.succession import Succession
 from schemas.ledger.versions import StreamRow, ViewRow
 from schemas.position import Position, Range
 from serving.coverage import Coverage, StreamCoverage, iso
@@ -31,6 +32,7 @@ class Served:
     instant: datetime | None
     handoff: Handoff
     bounds: tuple[Bound, ...] = ()  # from when on its groups are shown
+    laid: bool = False  # whether rows of the batch are read where they lie
 
     @property
     def cut(self) -> Cut:
@@ -40,6 +42,43 @@ class Served:
     def identity(self) -> tuple[str, int | None, tuple[Bound, ...]]:
         publication = self.publication.id if self.publication else None
         return self.compiled.version, publication, self.bounds
+
+    def outlived_by(self, after: Served, follows: Succession | None) -> bool:
+        """Whether the merged form that this answers from is, group by group, what `after` would be
+        made into, so that it can stay while the files behind it change.
+
+        In memory is, for every group that is there, present( merge( batch(P), speed(cut P, E] ) )
+        of the publication P that is served (no batch where it is None) up to the epoch E. To be
+        made is that of the next publication Q, up to the same epoch. They are equal if
+
+        - `follows` is there and names P: every partial of Q was compared with merge( P, runs of
+          (cut P, cut Q] ) and is equal, P stood until Q took its place, and retention did not move
+          between their builds. A repair is a difference that was found, so nothing is kept then;
+        - it is the same version, else the partials mean something else;
+        - the epoch and the position are the same, E, and E is not before Q's cut: what is in memory
+          has every epoch that Q has, and none that Q's speed half lacks;
+        - the bounds are the same. Q was proven within them, so a group before a bound may be in
+          memory that is not in Q; it is not shown before or after, and a bound never goes back;
+        - the files behind both have no gap and no double, or one of them counts what it should not;
+        - both are in memory, or both are laid.
+
+        Merging is associative (invariant 9), so the speed rows after Q's cut need not be told from
+        those before it. Wide rows of a group that speed has not touched since P stay in files; by
+        the first condition they are the same in Q's.
+        """
+        whole = not any((*_holes(self.handoff), *_holes(after.handoff)))
+        same_epochs = (self.epoch, self.position) == (after.epoch, after.position)
+        before = None if self.publication is None else self.publication.id
+        return (
+            follows is not None
+            and follows.before == before
+            and self.compiled.version == after.compiled.version
+            and same_epochs
+            and self.epoch >= after.cut.epoch
+            and self.bounds == after.bounds
+            and whole
+            and self.laid == after.laid
+        )
 
     def carries(self, epoch: CommittedEpoch) -> bool:
         """Whether its answers can move on to this epoch: the next one, with its version in it."""
@@ -79,6 +118,12 @@ class FollowedView:
         return (
             served is not None and self.follows(epoch) and (served.compiled.version in epoch.folded)
         )
+
+    def outlived_by(self, after: Served, follows: Succession | None) -> bool:
+        """Whether its merged form can stay for another publication; not where it stopped, as then
+        it is not known to be whole."""
+        served = self.serves
+        return served is not None and not self.stopped and served.outlived_by(after, follows)
 
     def advance(self, epoch: CommittedEpoch, covers: tuple[Range, ...]) -> FollowedView:
         """The view after an epoch; one that does not follow stays where it is."""
@@ -246,6 +291,7 @@ class FollowedStream:
             speed_epochs=handoff.speed_epochs,
             gaps=handoff.gaps,
             doubles=handoff.doubles,
+            laid=served.laid,
             lost=self._lost(served.position),
             since=view.since,
             kept_from={
@@ -273,3 +319,7 @@ class FollowedStream:
             degraded=self.damage or self.row.stopped,
             lost=self._lost(self.position),
         )
+
+
+def _holes(handoff: Handoff) -> tuple[int, int]:
+    return handoff.gaps, handoff.doubles

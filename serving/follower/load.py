@@ -1,7 +1,7 @@
 """What a snapshot of the ledger names -> a view's tables to be: batch view, runs, unsealed epochs.
 
-Every file is checked before anything is made of it; what is read goes into the tables in rounds of
-about `ROUND_BYTES`, inside the one transaction that swaps the view in.
+Every file is checked before anything is made of it; what is made is told as data (`NewView`), which
+the process that has the tables reads from the files.
 """
 
 from __future__ import annotations
@@ -9,11 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-import pyarrow as pa
-
 from schemas.compile import CompiledView
-from schemas.engine import Engine
-from schemas.errors import DamagedFile, ViewFailed
+from schemas.errors import DamagedFile
 from schemas.ledger.contents import StreamContents
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.position import Range
@@ -21,12 +18,8 @@ from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 from serving.follower.followed import FollowedView, Served
 from serving.follower.handoff import Handoff
-from serving.worker.batch import CheckedFile, PartialFiles, checked, in_rounds
-from serving.worker.tables import NewView
-
-ROUND_BYTES = 256 * 2**20  # of partials in memory
-
-Partials = dict[str, list[pa.Table]]  # table -> rows
+from serving.worker.batch import CheckedFile, PartialFiles, checked
+from serving.worker.new_view import NewView, SegmentFiles, segment
 
 
 @dataclass(frozen=True)
@@ -34,41 +27,30 @@ class Loaded:
     """A view as a snapshot has it, every file of it checked."""
 
     root: DataRoot
-    engine: Engine
     served: Served  # after all of it
     batch: tuple[CheckedFile, ...]
     runs: tuple[CheckedFile, ...]
     epochs: tuple[CommittedEpoch, ...]
 
     def new(self) -> NewView:
-        """To be used once: its rounds are read as they are asked for."""
-        view = self.served.compiled
-        batch = PartialFiles(self.engine, self.root, view, self.batch) if self.batch else None
-        return NewView(view, batch, self._rounds(view), self.served.bounds)
-
-    def _rounds(self, view: CompiledView) -> Iterator[dict[str, pa.Table]]:
-        core, *wide = view.tables
-        runs = PartialFiles(self.engine, self.root, view, self.runs)
-        order = (*wide, core)  # a group's core row is finished from all of its wide rows
-        rows = {table.name: runs.rows(table) for table in order}
-        yield from in_rounds(rows, [table.name for table in order], ROUND_BYTES)
-        held: Partials = {}
-        for epoch in self.epochs:
-            for reader in segments(self.root, epoch):
-                for table, found in reader.partials(view.version).items():
-                    held.setdefault(table, []).append(found)
-            if size(held) > ROUND_BYTES:
-                yield end_to_end(view.name, held)
-                held = {}
-        if held:
-            yield end_to_end(view.name, held)
+        root = self.root
+        unsealed = (each.file for epoch in self.epochs for each in epoch.segments)
+        return NewView(
+            self.served.compiled,
+            PartialFiles(root, self.batch) if self.batch else None,
+            self.served.bounds,
+            self.served.laid,
+            PartialFiles(root, self.runs),
+            SegmentFiles(root, tuple(unsealed)),
+        )
 
 
 def load(
-    root: DataRoot, engine: Engine, view: FollowedView, found: StreamContents, until: int
+    root: DataRoot, view: FollowedView, found: StreamContents, until: int, lay_rows: int
 ) -> Loaded:
-    """A view as a snapshot has it, with the unsealed epochs up to `until`; raises `DamagedFile`,
-    and `GapBetweenLayers` where runs are missing."""
+    """A view as a snapshot has it, with the unsealed epochs up to `until`, laid if its batch has
+    more than `lay_rows` groups; raises `DamagedFile`, and `GapBetweenLayers` where runs are
+    missing."""
     compiled, told = view.compiled, found.views[view.row.name]
     assert compiled is not None
     if told.gap is not None:
@@ -83,6 +65,7 @@ def load(
         told.instant,
         _handoff(compiled, batch, runs),
         told.row.bounds,
+        _to_be_laid(compiled, batch, lay_rows),
     )
     loading = replace(view, serves=served, stopped=None)
     epochs = []
@@ -93,17 +76,13 @@ def load(
         if compiled.version in epoch.folded:
             epochs.append(epoch)
     assert loading.serves is not None
-    return Loaded(root, engine, loading.serves, batch, runs, tuple(epochs))
+    return Loaded(root, loading.serves, batch, runs, tuple(epochs))
 
 
 def segments(root: DataRoot, epoch: CommittedEpoch) -> Iterator[SegmentReader]:
     """The segments of an epoch, each checked; or `DamagedFile`."""
-    for segment in epoch.segments:
-        try:
-            reader = SegmentReader(root.get(segment.file), segment.file.path)
-        except OSError as error:
-            expected = "a file that can be read"
-            raise DamagedFile(segment.file.path, expected, error.strerror or "") from error
+    for each in epoch.segments:
+        reader = segment(root, each.file)
         found = (reader.header["stream"], reader.header["epoch"])
         if found != (epoch.stream, epoch.epoch):
             expected = f"a segment of epoch {epoch.epoch} of {epoch.stream!r}"
@@ -120,16 +99,10 @@ def covers(epoch: CommittedEpoch, readers: Iterable[SegmentReader]) -> tuple[Ran
     return tuple(each for ranges in told for each in ranges)
 
 
-def end_to_end(view: str, tables: Partials) -> dict[str, pa.Table]:
-    """The rows of each table, one after the other."""
-    try:
-        return {table: pa.concat_tables(rows) for table, rows in tables.items()}
-    except pa.ArrowInvalid as error:
-        raise ViewFailed(view, str(error)) from error
-
-
-def size(tables: Partials) -> int:
-    return sum(each.nbytes for rows in tables.values() for each in rows)
+def _to_be_laid(view: CompiledView, batch: Sequence[CheckedFile], lay_rows: int) -> bool:
+    core = view.tables[0]
+    rows = sum(each.data.rows for each in batch if each.data.table == core.name)
+    return bool(core.keys) and rows > lay_rows
 
 
 def _handoff(

@@ -1,14 +1,14 @@
 """Partials in Parquet files: the batch view of a publication, and the runs after its cut.
 
-They are read by a database of its own, since the one that clients' statements run on reads no
-files; rows go from one to the other as Arrow. Core rows are loaded whole. The rows of wide tables
-stay on the disk until speed touches their group.
+They are data, and travel to the process whose tables are made of them. What is merged is read by a
+database of its own, and goes into the other as Arrow. Core rows are loaded whole where a view is
+not `laid`. The rows of wide tables stay on the disk until speed touches their group.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,7 +53,7 @@ class CheckedFile:
 
     def recheck(self, root: DataRoot) -> None:
         """Read it again if it was touched since; `DamagedFile` where it is another one now."""
-        if _stamp(self.path) != self.stamp:
+        if stamp_of(self.path) != self.stamp:
             root.check(self.data.file)
 
 
@@ -65,7 +65,7 @@ def checked(root: DataRoot, view: CompiledView, files: Iterable[DataFile]) -> li
 def _checked(root: DataRoot, view: CompiledView, data: DataFile) -> CheckedFile:
     path = data.file.path
     try:
-        stamp = _stamp(root.local(path))
+        stamp = stamp_of(root.local(path))
         local = root.check(data.file)
         told = parquet.described(local, path)
     except OSError as error:
@@ -83,86 +83,82 @@ def _words(
     return f"{kind} of {table} of {view!r}, version {version}, epochs {first} to {last}"
 
 
+@dataclass(frozen=True)
 class PartialFiles:
-    """The files of one version of a view, by table."""
+    """The files of one version of a view. What reads them raises `DamagedFile`."""
 
-    def __init__(
-        self,
-        engine: Engine | None,
-        root: DataRoot,
-        view: CompiledView,
-        files: Iterable[CheckedFile],
-    ) -> None:
-        self._engine, self._root, self._view = engine, root, view
-        self._files: dict[str, list[CheckedFile]] = {}
-        for each in files:
-            self._files.setdefault(str(each.data.table), []).append(each)
+    root: DataRoot
+    files: tuple[CheckedFile, ...]
 
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "_engine": None}
+    def of(self, table: str) -> tuple[CheckedFile, ...]:
+        return tuple(each for each in self.files if each.data.table == table)
 
-    @property
-    def wide(self) -> bool:
-        """Whether there are rows to fetch for a group that is touched."""
-        return any(self._files.get(table.name) for table in self._view.tables[1:])
-
-    def rows(
-        self, table: PartialTable, finished: Sequence[tuple[str, str]] = ()
-    ) -> Iterator[pa.Table]:
-        """All rows of a table, as they stand in its files, part by part."""
-        columns = [*_own(table), *finished]
-        files = self._files.get(table.name, [])
-        if files:
-            scan = _SCAN.substitute(columns=_typed(columns), files=self._relation(files))
-            yield from self._parts(scan, files)
-
-    def groups(self, table: PartialTable, wanted: pa.Table) -> Iterator[pa.Table]:
-        """The rows of a wide table that belong to these groups; `wanted` has their keys."""
-        files = self._files.get(table.name, [])
-        if not files:
-            return
+    def recheck(self, table: str) -> None:
+        """Whether the files of a table still are what they were."""
+        files = self.of(table)
         for each in files:
             with _named(files):
-                each.recheck(self._root)
+                each.recheck(self.root)
+
+    def rows(
+        self, engine: Engine, table: PartialTable, finished: Sequence[tuple[str, str]] = ()
+    ) -> Iterator[pa.Table]:
+        """All rows of a table, as they stand in its files, part by part."""
+        files = self.of(table.name)
+        if files:
+            self.recheck(table.name)
+            columns = [*own(table), *finished]
+            scan = _SCAN.substitute(columns=typed(columns), files=_relation(engine, files))
+            yield from _parts(engine, scan, files)
+
+    def groups(
+        self,
+        engine: Engine,
+        table: PartialTable,
+        wanted: pa.Table,
+        finished: Sequence[tuple[str, str]] = (),
+    ) -> Iterator[pa.Table]:
+        """The rows of a table that belong to these groups; `wanted` has their keys."""
+        files = self.of(table.name)
+        if not files:
+            return
+        self.recheck(table.name)
         if not table.group:
-            yield from self.rows(table)
+            yield from self.rows(engine, table)
             return
         (first, _), *others = table.group
         match = [f"AND t.{name(key)} IS NOT DISTINCT FROM d.{name(key)}" for key, _ in others]
         scan = _GROUPS.substitute(
-            columns=_typed(_own(table), "t."),
-            files=self._relation(files),
+            columns=typed([*own(table), *finished], "t."),
+            files=_relation(engine, files),
             first=name(first),
             others=" ".join(match),
         )
-        yield from self._parts(scan, files, wanted)
+        yield from _parts(engine, scan, files, wanted)
 
-    def _reading(self) -> Engine:
-        if self._engine is None:
-            self._engine = engines.connect(memory_limit="512MB")
-        return self._engine
 
-    def _relation(self, files: Sequence[CheckedFile]) -> str:
-        return self._reading().files([each.path for each in files])
+def _relation(engine: Engine, files: Sequence[CheckedFile]) -> str:
+    return engine.files([each.path for each in files])
 
-    def _parts(
-        self, scan: str, files: Sequence[CheckedFile], wanted: pa.Table | None = None
-    ) -> Iterator[pa.Table]:
-        # of its own: another scan may begin before this one is read to its end
-        cursor = self._reading().con.cursor()
-        try:
-            if wanted is not None:
-                cursor.register(WANTED, wanted)
+
+def _parts(
+    engine: Engine, scan: str, files: Sequence[CheckedFile], wanted: pa.Table | None = None
+) -> Iterator[pa.Table]:
+    # of its own: another scan may begin before this one is read to its end
+    cursor = engine.con.cursor()
+    try:
+        if wanted is not None:
+            cursor.register(WANTED, wanted)
+        with _named(files):
+            reader = cursor.sql(scan).to_arrow_reader(BATCH_ROWS)
+        while True:
             with _named(files):
-                reader = cursor.sql(scan).to_arrow_reader(BATCH_ROWS)
-            while True:
-                with _named(files):
-                    batch = next(reader, None)
-                if batch is None:
-                    return
-                yield pa.Table.from_batches([batch])
-        finally:
-            cursor.close()
+                batch = next(reader, None)
+            if batch is None:
+                return
+            yield pa.Table.from_batches([batch])
+    finally:
+        cursor.close()
 
 
 @contextmanager
@@ -180,34 +176,17 @@ def _named(files: Sequence[CheckedFile]) -> Iterator[None]:
         raise DamagedFile(path, "partials that can be read", what) from error
 
 
-def in_rounds(
-    tables: Mapping[str, Iterable[pa.Table]], order: Sequence[str], size: int
-) -> Iterator[dict[str, pa.Table]]:
-    """Rows by table, in rounds of about `size` bytes, a table after the other in `order`."""
-    for table in order:
-        held: list[pa.Table] = []
-        held_bytes = 0
-        for rows in tables.get(table, ()):
-            held.append(rows)
-            held_bytes += rows.nbytes
-            if held_bytes > size:
-                yield {table: pa.concat_tables(held)}
-                held, held_bytes = [], 0
-        if held:
-            yield {table: pa.concat_tables(held)}
-
-
-def _own(table: PartialTable) -> list[tuple[str, str]]:
+def own(table: PartialTable) -> list[tuple[str, str]]:
     return [*table.keys, *((column, kind) for column, kind, _ in table.values)]
 
 
-def _typed(columns: Iterable[tuple[str, str]], prefix: str = "") -> str:
+def typed(columns: Iterable[tuple[str, str]], prefix: str = "") -> str:
     """In the declared types, which a file may hold in wider ones."""
     return ", ".join(
         f"CAST({prefix}{name(column)} AS {kind}) AS {name(column)}" for column, kind in columns
     )
 
 
-def _stamp(path: Path) -> tuple[int, int, int]:
+def stamp_of(path: Path) -> tuple[int, int, int]:
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns

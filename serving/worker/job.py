@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import duckdb
 import pyarrow as pa
 
+from schemas.errors import DamagedFile
 from serving import catalog, coverage, formats
 from serving.coverage import Coverage
 from serving.envelope import Code, RequestError, from_engine
 from serving.query import Head, Query, Sink
-from serving.worker import guard
+from serving.worker import guard, laid
 from serving.worker.guard import Relation, Statement
+from serving.worker.laid import LaidFile
 from serving.worker.tables import Tables
 
 HELD_BYTES = 256 * 1024  # of a body, before its head is sent with what is not known yet
@@ -81,17 +84,20 @@ class Job:
         self._check_stopped()
         statement = guard.check(cursor, self._query.sql)
         cursor.execute("BEGIN TRANSACTION READ ONLY")
-        covered = tuple(each.json() for each in _covered(cursor, statement.relations))
+        found = _covered(cursor, statement.relations)
+        covered = tuple(each.json() for each in found)
         self._check_stopped()
-        relation = self._relation(cursor, statement)
-        names, types = relation.columns, relation.types
-        reader = relation.to_arrow_reader(min(self._query.max_rows + 1, formats.BATCH_ROWS))
+        files = laid.read(cursor, [each.view for each in found if each.laid])
+        with _standing(files):
+            relation = self._relation(cursor, statement)
+            names, types = relation.columns, relation.types
+            reader = relation.to_arrow_reader(min(self._query.max_rows + 1, formats.BATCH_ROWS))
         try:
             result = formats.Result(
                 names,
                 types,
                 reader.schema,
-                self._batches(reader),
+                self._batches(reader, files),
                 max_rows=self._query.max_rows,
                 elapsed_ms=lambda: round((self._clock() - started) * 1000, 3),
                 coverage=covered,
@@ -110,16 +116,20 @@ class Job:
             message = f"params must be values that SQL has; {error}"
             raise RequestError(Code.BAD_REQUEST, message) from error
 
-    def _batches(self, reader: pa.RecordBatchReader) -> Iterator[pa.RecordBatch]:
-        """An error that comes while rows are read has gone through Arrow, which leaves its text."""
+    def _batches(
+        self, reader: pa.RecordBatchReader, files: Sequence[LaidFile]
+    ) -> Iterator[pa.RecordBatch]:
+        """What is read, as long as its files stand. An error that comes while rows are read has
+        gone through Arrow, which leaves its text."""
         while True:
             try:
-                batch = reader.read_next_batch()
-            except StopIteration:
-                return
+                with _standing(files):
+                    batch = next(reader, None)
             except OSError as error:
                 failed = from_engine(error, self._query.sql)
                 raise (failed.code == Code.DEADLINE and self._stopped) or failed from error
+            if batch is None:
+                return
             yield batch
 
     def _write(self, result: formats.Result, steady: bool, sink: Sink) -> None:
@@ -171,6 +181,27 @@ def _covered(cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -
         if each.waits is not None:
             raise RequestError(Code.NOT_READY, f"view {each.view!r} {each.waits}")
     return list(found.values())
+
+
+@contextmanager
+def _standing(files: Sequence[LaidFile]) -> Iterator[None]:
+    """The files that a statement reads are what they were, before it and after it: else what it
+    found, numbers or trouble, is about others."""
+    try:
+        _check(files)
+        try:
+            yield
+        except (duckdb.Error, OSError):
+            _check(files)
+            raise
+        _check(files)
+    except DamagedFile as error:
+        raise RequestError(Code.NOT_READY, str(error)) from error
+
+
+def _check(files: Sequence[LaidFile]) -> None:
+    for each in files:
+        each.check()
 
 
 def _listed(relation: Relation) -> bool:

@@ -1,28 +1,30 @@
 """The database that queries run on: every served view at one state, changed whole or not at all.
 
-A process has one. What follows the ledger makes a `Change`, which holds all that a database
-elsewhere would need too.
+A process has one. What follows the ledger makes a `Change`, which is data: it can be sent to the
+process that applies it, and names the files that are read there.
 """
 
 from __future__ import annotations
 
 import itertools
 import threading
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
-from schemas.bound import Bound
-from schemas.compile import CompiledView
+from schemas import engine
+from schemas.compile.sql import texts
 from schemas.errors import DamagedFile, SettingRefused, ViewFailed
 from schemas.ledger.history import EpochsRow
 from serving import catalog, coverage
 from serving.coverage import SCHEMA, Coverage, StreamCoverage
 from serving.envelope import from_engine
-from serving.worker.batch import PartialFiles
+from serving.worker import laid
+from serving.worker.new_view import NewView
 from serving.worker.views import ServedView
 
 # In this order: nothing can be set once the configuration is locked. Each is read back.
@@ -41,19 +43,6 @@ LOCK_DOWN: tuple[tuple[str, str], ...] = (
 
 
 @dataclass(frozen=True)
-class NewView:
-    """A version of a view that is to be served, made from the files of a snapshot."""
-
-    view: CompiledView
-    batch: PartialFiles | None = None
-    rounds: Iterable[Mapping[str, pa.Table]] = ()  # partial rows after the batch, by table
-    bounds: tuple[Bound, ...] = ()  # from when on its groups are shown
-
-    def __getstate__(self) -> dict[str, object]:
-        return {**self.__dict__, "rounds": list(self.rounds)}
-
-
-@dataclass(frozen=True)
 class Change:
     """From one state to the next. `coverage` and `streams` are those of all, after it."""
 
@@ -61,25 +50,38 @@ class Change:
     streams: tuple[StreamCoverage, ...] = ()
     drop: tuple[str, ...] = ()  # view names
     create: tuple[NewView, ...] = ()  # in the place of what their names stand for
+    swap: tuple[NewView, ...] = ()  # the same, where what is there is proven to be what would be
     partials: Mapping[str, Mapping[str, pa.Table]] = field(default_factory=dict)  # by view, table
     epochs: tuple[EpochsRow, ...] = ()  # to be listed behind those that are
     catalog: Mapping[str, pa.Table] = field(default_factory=dict)  # relations that are replaced
 
 
-class Tables:
-    """A locked-down database in memory. One thread applies changes; any may take cursors."""
+READING_MEMORY = "512MB"  # of the engine that reads files
 
-    def __init__(self, *, memory_limit: str | None = None) -> None:
+
+class Tables:
+    """A locked-down database in memory. One thread applies changes; any may take cursors.
+
+    `readable` are the folders whose files its views may read; without them no view can be laid. No
+    thread is started, so that the process can be forked.
+    """
+
+    def __init__(self, *, memory_limit: str | None = None, readable: Sequence[Path] = ()) -> None:
         config: dict[str, str | bool | int | float | list[str]] = {"threads": 1, "async_threads": 0}
         if memory_limit:
             config["memory_limit"] = memory_limit
+        self._engine = engine.connect(memory_limit=READING_MEMORY)
         self._parent = duckdb.connect(":memory:", config=config)
+        if readable:
+            folders = texts(f"{folder.absolute()}/" for folder in readable)
+            self._parent.execute(f"SET GLOBAL allowed_directories = {folders}")
         self._cursors = threading.Lock()  # a connection is not to be used by two threads at once
         self._parent.execute(f"CREATE SCHEMA {SCHEMA}")
         _lock_down(self._parent)
         self._writer = self._parent.cursor()
         self._views: dict[str, ServedView] = {}
         self._made = itertools.count(1)
+        laid.create(self._writer)
         self.apply(Change((), catalog=catalog.EMPTY))
         catalog.create(self._writer)
 
@@ -103,6 +105,7 @@ class Tables:
     def close(self) -> None:
         self._writer.close()
         self._parent.close()
+        self._engine.con.close()
 
     def _apply(self, change: Change, views: dict[str, ServedView]) -> None:
         for name in change.drop:
@@ -110,6 +113,9 @@ class Tables:
         for new in change.create:
             with _named(new.view.name, while_loading=True):
                 self._create(new, views)
+        for new in change.swap:
+            with _named(new.view.name, while_loading=True):
+                self._swap(new, views)
         for name, partials in change.partials.items():
             with _named(name):
                 views[name].apply(self._writer, partials)
@@ -121,11 +127,20 @@ class Tables:
         before = views.pop(new.view.name, None)
         if before is not None:
             before.drop(self._writer)
-        served = ServedView(new.view, next(self._made), new.batch, new.bounds)
+        served = ServedView(new, next(self._made), self._engine)
         views[new.view.name] = served
         served.create(self._writer)
-        for partials in new.rounds:
+        for partials in new.rounds(self._engine):
             served.apply(self._writer, partials)
+
+    def _swap(self, new: NewView, views: dict[str, ServedView]) -> None:
+        before, after = views[new.view.name], None
+        if new.batch is not None:
+            after = before.swapped(self._writer, new.batch)
+        if after is None:
+            self._create(new, views)
+        else:
+            views[new.view.name] = after
 
 
 @contextmanager

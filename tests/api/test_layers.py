@@ -76,7 +76,7 @@ def test_any_split_gives_the_oracles_answer(
 ) -> None:
     pick = random.Random(seed)
     if seed % 2:  # rounds of a part of a file, tables that are made anew all the time
-        monkeypatch.setattr("serving.follower.load.ROUND_BYTES", 1)
+        monkeypatch.setattr("serving.worker.new_view.ROUND_BYTES", 1)
         monkeypatch.setattr("serving.worker.batch.BATCH_ROWS", 3)
         monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 2)
     live = Served(world.state)
