@@ -79,7 +79,7 @@ def test_any_split_gives_the_oracles_answer(
         monkeypatch.setattr("serving.worker.new_view.ROUND_BYTES", 1)
         monkeypatch.setattr("serving.worker.batch.BATCH_ROWS", 3)
         monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 2)
-    live = Served(world.state)
+    live = Served(world.state, lay_rows=pick.choice([0, 10**6]))
     live.catch_up()
     last = 0
 
@@ -125,14 +125,15 @@ def test_any_split_gives_the_oracles_answer(
     for _ in range(45):
         pick.choice(actions)()
     step()
-    for round_epochs in (1, 256):
-        fresh = Served(world.state, round_epochs=round_epochs)
+    for round_epochs, lay_rows in ((1, 10**6), (256, 0)):
+        fresh = Served(world.state, round_epochs=round_epochs, lay_rows=lay_rows)
         fresh.catch_up()
         check(world, fresh)
         for view in LAYERED:
             order = f"FROM {view} ORDER BY ALL"
             assert fresh.arrow(order).equals(live.arrow(order)), view
             assert fresh.coverage(view) == live.coverage(view)
+        fresh.close()
 
 
 def test_groups_in_batch_alone_in_speed_alone_and_in_both(world: World) -> None:

@@ -27,7 +27,7 @@ from schemas.ledger.versions import folding, register
 from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
-from serving.follower.follow import Follower
+from serving.follower.follow import LAY_ROWS, Follower
 from serving.front.api import application
 from serving.front.neighbours import LOOPBACK
 from serving.worker.tables import Tables
@@ -207,11 +207,15 @@ def spelled(row: Row | bytes) -> bytes:
 class Served:
     """What `serving.run` puts together, stepped by hand: `now` is the test's clock."""
 
-    def __init__(self, state: Path, *, round_epochs: int = 256) -> None:
-        self.tables = Tables()
+    def __init__(self, state: Path, *, round_epochs: int = 256, lay_rows: int = LAY_ROWS) -> None:
+        self.tables = Tables(readable=(state / "batch",))
         self._opened: list[Ledger] = []
         self.follower = Follower(
-            lambda: self._open(state), DataRoot(state), self.tables, round_epochs=round_epochs
+            lambda: self._open(state),
+            DataRoot(state),
+            self.tables,
+            round_epochs=round_epochs,
+            lay_rows=lay_rows,
         )
         self.now = 0.0
 
