@@ -17,7 +17,6 @@ from string import Template
 import duckdb
 import pyarrow as pa
 
-from schemas import engine as engines
 from schemas import parquet
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name

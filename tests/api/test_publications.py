@@ -329,14 +329,14 @@ def test_a_file_that_changes_under_a_statement_is_found_after_it(
     path = world.state / core.file.path
     from serving.worker.job import Job
 
-    read = Job._read
+    read = Job._relation
 
     def touched(*arguments: Any) -> Any:
         found = read(*arguments)
         os.utime(path)
         return found
 
-    monkeypatch.setattr(Job, "_read", touched)
+    monkeypatch.setattr(Job, "_relation", touched)
     with serving(served) as client:
         assert core.file.path in ask(client, "FROM by_key").json()["error"]["message"]
 
