@@ -27,15 +27,16 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from batch import compare, reading, recount, stages, standing
+from batch import compare, recount, stages, standing
 from batch.compare import Comparison, Difference
-from batch.reading import Rows
 from batch.stages import CORE
+from schemas import reading
 from schemas.compile import CompiledStream, CompiledView, PartialTable, portable, sql
 from schemas.engine import Engine
 from schemas.errors import DamagedFile
 from schemas.ledger.builds import Build, BuildInputs
 from schemas.ledger.files import BATCH, FINISHED, DataFile
+from schemas.reading import Rows
 from schemas.storage import DataRoot
 
 Verdict = Literal["equal", "repair", "refused"]

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from batch import reading
-from batch.reading import Rows
+from schemas import reading
 from schemas.compile import CompiledView, sql
 from schemas.engine import Engine
+from schemas.reading import Rows
 
 
 def count(

@@ -25,7 +25,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from batch import reading
+from schemas import reading
 from schemas.bound import Bound
 from schemas.compile import (
     CompiledReference,

@@ -6,8 +6,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from batch import reading, stages
+from batch import stages
 from batch.stages import CORE
+from schemas import reading
 from schemas.compile import CompiledView, PartialTable, sql
 from schemas.engine import Engine
 from schemas.ledger.contents import StreamContents, ViewContents

@@ -12,14 +12,15 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from batch import compare, reading, stages, standing
+from batch import compare, stages, standing
 from batch.compare import MISSING, Difference
-from batch.reading import Rows
+from schemas import reading
 from schemas.compile import CompiledView, PartialTable, sql
 from schemas.engine import Engine
 from schemas.ledger.contents import StreamContents, ViewContents
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.ledger.files import DataFile
+from schemas.reading import Rows
 from schemas.segment import SegmentReader
 from schemas.storage import DataRoot
 

@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from batch import compare, reading, recount, stages, standing, tracing
+from batch import compare, recount, stages, standing, tracing
 from batch.compare import Comparison, Difference
 from batch.compiled import Compiled
-from batch.reading import Rows
 from batch.stages import CORE
 from batch.tracing import Group, Layer
+from schemas import reading
 from schemas.compile import CompiledView, sql
 from schemas.engine import Engine
 from schemas.ledger import retention, versions
@@ -22,6 +22,7 @@ from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import StreamContents, contents
 from schemas.ledger.declared import declared as declared_epochs
 from schemas.ledger.retention import Remains
+from schemas.reading import Rows
 from schemas.storage import DataRoot
 
 

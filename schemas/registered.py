@@ -10,8 +10,10 @@ from datetime import timedelta
 
 from schemas import definitions, version
 from schemas.compile import (
+    CompiledRaw,
     CompiledStream,
     CompiledView,
+    compile_raw,
     compile_reference,
     compile_stream,
     reading,
@@ -113,6 +115,15 @@ def stream(row: StreamRow, of: str | None = None) -> CompiledStream:
     declared = _declared(_definition(row, wanted))
     _same("stream", row.name, wanted, version.of_stream(declared))
     return compile_stream(declared, wanted)
+
+
+def raw(row: StreamRow) -> CompiledRaw:
+    """A stream as a relation, by the declaration that accepts its events now; raises what `plan`
+    does."""
+    declared = _declared(row.definition)
+    _same("stream", row.name, row.version, version.of_stream(declared))
+    names = [each.name for each in declared.columns.columns]
+    return compile_raw(declared, row.version, tuple(_typed(row, row.definition, names)))
 
 
 def compiled(stream: StreamRow, row: ViewRow) -> CompiledView:

@@ -122,6 +122,12 @@ def _measured(name: str, path: Path) -> StoredFile:
         return StoredFile(name, digest.hexdigest(), file.tell())
 
 
+def stamp(path: Path) -> tuple[int, int, int]:
+    """What of a file changes when somebody changes it. Raises `OSError`."""
+    found = os.stat(path)
+    return found.st_ino, found.st_size, found.st_mtime_ns
+
+
 def unfinished(name: str) -> str | None:
     """The name that a hidden file was written for, as a killed `put` leaves it; else None."""
     if not (name.startswith(".") and name.endswith(UNFINISHED)):

@@ -57,6 +57,8 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("fresh_as_of", "TIMESTAMP", "fresh_as_of"),
             ("degraded", "VARCHAR", "degraded"),
             ("lost", "JSON", "lost"),
+            ("raw_since", "BIGINT", "raw_since"),
+            ("raw_waits", "VARCHAR", "raw_waits"),
         ),
     ),
     "handoff": (
@@ -134,7 +136,8 @@ _TABLES: Mapping[str, Mapping[str, pa.DataType]] = {
     },
     "rejects": rejected.COLUMNS,
 }
-RELATIONS = frozenset({*_LAID, *_TABLES})
+DUPLICATES = "duplicates"  # laid over the events of all streams: see `serving.worker.raw`
+RELATIONS = frozenset({*_LAID, *_TABLES, DUPLICATES})
 EMPTY: Mapping[str, pa.Table] = {
     relation: pa.schema(dict(columns)).empty_table() for relation, columns in _TABLES.items()
 }

@@ -85,6 +85,26 @@ class StreamCoverage:
     fresh_as_of: str | None
     degraded: str | None
     lost: list[list[int]] = field(default_factory=list)
+    keyed: bool = False  # whether an event can repeat another one's id
+    files_until: int = 0  # `raw` reads epochs up to it from files, later ones from memory
+    raw_since: int | None = None  # the first epoch that the master has; None: the first there was
+    raw_waits: str | None = None  # why `raw.<stream>` is not to be asked, as what follows it
+
+    def raw(self) -> Coverage:
+        """What `raw.<stream>` covers."""
+        return Coverage(
+            view=f"raw.{self.stream}",
+            version=self.version,
+            stream=self.stream,
+            cut=self.files_until,
+            epoch=self.epoch,
+            position=self.position,
+            fresh_as_of=self.fresh_as_of,
+            degraded=self.degraded,
+            waits=self.raw_waits,
+            lost=self.lost,
+            since=self.raw_since,
+        )
 
 
 def iso(instant: datetime | None) -> str | None:
@@ -122,4 +142,13 @@ def read(
         name = view.lower()
         if kind == VIEW and (names is None or name in names):
             found[name] = Coverage(**json.loads(facts))
+    return dict(sorted(found.items()))
+
+
+def read_streams(connection: duckdb.DuckDBPyConnection) -> dict[str, StreamCoverage]:
+    """All streams, by lower-case name."""
+    found = {}
+    for kind, stream, facts in connection.execute(_READ).fetchall():
+        if kind == STREAM:
+            found[stream.lower()] = StreamCoverage(**json.loads(facts))
     return dict(sorted(found.items()))

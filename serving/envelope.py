@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from enum import StrEnum
 
 import duckdb
@@ -23,6 +23,7 @@ class Code(StrEnum):
     FOREIGN = "foreign"  # from another page, or under a name that is not this server's
     NOT_FOUND = "not_found"
     UNKNOWN_VIEW = "unknown_view"
+    TOO_FAR_BACK = "too_far_back"  # an epoch of which detail is removed
     METHOD_NOT_ALLOWED = "method_not_allowed"
     NOT_ACCEPTABLE = "not_acceptable"  # in a format that there is none of
     DEADLINE = "deadline"
@@ -40,6 +41,7 @@ STATUSES: Mapping[Code, int] = {
     Code.FOREIGN: 403,
     Code.NOT_FOUND: 404,
     Code.UNKNOWN_VIEW: 404,
+    Code.TOO_FAR_BACK: 410,
     Code.METHOD_NOT_ALLOWED: 405,
     Code.NOT_ACCEPTABLE: 406,
     Code.DEADLINE: 408,
@@ -99,15 +101,15 @@ def place(sql: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
-def from_engine(error: Exception, sql: str) -> RequestError:
-    """DuckDB's error as ours; of one that came through Arrow only the text is left. Under
-    `errors_as_json` places and kinds are facts, not text."""
+def from_engine(error: Exception, sql: str, said: Callable[[str], str] = str) -> RequestError:
+    """DuckDB's error as ours, its message as `said`; of one that came through Arrow only the text
+    is left. Under `errors_as_json` places and kinds are facts, not text."""
     _, brace, rest = str(error).partition("{")
     try:
         facts = json.loads(brace + rest)
     except ValueError:
         facts = {"exception_message": str(error)}
-    message = str(facts.get("exception_message", error))
+    message = said(str(facts.get("exception_message", error)))
     kind = str(facts.get("exception_type", "")).lower()
     if isinstance(error, duckdb.InterruptException) or kind == "interrupt":
         return RequestError(Code.DEADLINE, "statement must end before its deadline; it was stopped")

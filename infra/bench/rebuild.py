@@ -19,13 +19,13 @@ from statistics import median
 
 import pyarrow as pa
 
-from batch import reading, rebuild, recount, scratch, session, stages
+from batch import rebuild, recount, scratch, session, stages
 from batch.build import Builder
 from batch.compiled import Compiled
 from batch.settings import Settings
 from batch.stages import Job
 from infra.bench import hits
-from schemas import engine, project, registered
+from schemas import engine, project, reading, registered
 from schemas.engine import RECORDS
 from schemas.ledger import builds, epochs, versions
 from schemas.ledger.builds import Build

@@ -9,17 +9,20 @@ from schemas.compile.compiled import (
 )
 from schemas.compile.exact import Compared
 from schemas.compile.partials import Finish, PartialColumn, PartialTable
+from schemas.compile.raw import CompiledRaw, compile_raw
 from schemas.compile.references import CompiledReference, compile_reference
 
 __all__ = [
     "PASSES",
     "Compared",
+    "CompiledRaw",
     "CompiledReference",
     "CompiledStream",
     "CompiledView",
     "Finish",
     "PartialColumn",
     "PartialTable",
+    "compile_raw",
     "compile_reference",
     "compile_stream",
     "compile_view",

@@ -56,6 +56,16 @@ def select(stream: Stream, names: Iterable[str]) -> str:
     return f"SELECT {columns} FROM ({parsed})"
 
 
+def whole(stream: Stream, beside: Iterable[str]) -> str:
+    """SELECT over ACCEPTED of the record with its value, the columns `beside` it, every declared
+    column, and `_reason` and `_column`, NULL for an event that fits."""
+    names = [each.name for each in stream.columns.columns]
+    record = (*parse.RECORD, *beside)
+    parsed = parse.select(_reduced(stream, used(stream, names)), sql.name(ACCEPTED), record)
+    columns = sql.names([*record, *names, "_reason", "_column"])
+    return f"SELECT {columns} FROM ({parsed})"
+
+
 def over(accepted: str, select: str) -> str:
     """A `select` of this module over the rows of another SELECT."""
     return f"WITH {sql.name(ACCEPTED)} AS NOT MATERIALIZED ({accepted}) {select}"

@@ -25,9 +25,10 @@ from schemas.compile import CompiledView
 from schemas.errors import DamagedFile, EverviewError, LedgerMissing, ViewFailed
 from schemas.failpoints import failpoint
 from schemas.ledger.connect import Ledger
-from schemas.ledger.contents import StreamContents, contents
-from schemas.ledger.epochs import CommittedEpoch, news, progress
+from schemas.ledger.contents import EVERY, StreamContents, contents
+from schemas.ledger.epochs import CommittedEpoch, epochs_after, news, progress
 from schemas.ledger.history import EpochsRow, history, mark
+from schemas.ledger.master import Master, master
 from schemas.ledger.rejects import sources
 from schemas.ledger.sealing import sealed_until
 from schemas.ledger.versions import StreamRow, ViewRow, streams, views
@@ -37,10 +38,13 @@ from serving import catalog
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import from_engine
 from serving.follower import rejected
+from serving.follower.checking import Checker
 from serving.follower.followed import FollowedStream, FollowedView
 from serving.follower.load import Loaded, covers, load, segments
+from serving.follower.raw import EpochRows, FollowedRaw, newest_first
 from serving.follower.spare import Applies
 from serving.worker.new_view import ROUND_BYTES, Partials, end_to_end, size
+from serving.worker.raw import NewRaw, RawRows
 from serving.worker.tables import Change
 
 POLL_SECONDS = 0.02
@@ -63,6 +67,7 @@ class Read:
     epoch: CommittedEpoch
     partials: Mapping[str, Partials]  # by view
     covers: tuple[Range, ...]
+    raw: EpochRows
     rejects: pa.Table
     taken: rejected.Taken
 
@@ -82,6 +87,7 @@ class Follower:
     ) -> None:
         self._open, self._root, self._tables = open_ledger, root, tables
         self._round_epochs, self._lay_rows = round_epochs, lay_rows
+        self.checker = Checker(root)
         self._ledger: Ledger | None = None
         self._streams: Mapping[str, FollowedStream] = {}
         self._registered: tuple[tuple[StreamRow, ...], tuple[ViewRow, ...]] = ((), ())
@@ -103,6 +109,7 @@ class Follower:
         while not stop.is_set():
             if not self.step(clock()):
                 stop.wait(POLL_SECONDS)
+        self.checker.close()
         if self._ledger is not None:
             self._ledger.close()
 
@@ -191,6 +198,8 @@ class Follower:
                 more = True  # a snapshot was ahead of this news
             elif epochs:
                 more = self._round(ledger, name, epochs, now) or more
+        if self.checker.news() or self._registrations_at == now:
+            self._look(ledger)
         late = self._registrations_at != now  # a registration may have come with this state
         if not late or more:
             self._list(ledger)
@@ -198,8 +207,8 @@ class Follower:
         return more
 
     def _again(self, now: float) -> bool:
-        """Whether it is time to try again what failed."""
-        if any(now >= at for at in self._damaged_until.values()):
+        """Whether it is time to try again what failed, or files were checked."""
+        if self.checker.has_news() or any(now >= at for at in self._damaged_until.values()):
             return True
         due = (view for stream in self._streams.values() for view in self._due(stream, now))
         return bool(self._load_at) and any(view in self._load_at for view in due)
@@ -332,6 +341,7 @@ class Follower:
             sealed=found.sealed,
             damage=None,
             rejects=self._rejected(stream.row.name, found.sealed),
+            raw=FollowedRaw.begun(stream.row, found.sealed),
         )
         loaded: dict[str, Loaded] = {}
         failed: dict[str, str] = {}
@@ -353,7 +363,8 @@ class Follower:
             create = tuple(each.new() for each in loaded.values())
             try:
                 change = replace(_told(streams), create=create, catalog=_rejects(streams))
-                self._tables.apply(change)
+                made = () if after.raw is None else after.raw.made(anew=True)
+                self._tables.apply(replace(change, raw=made))
             except ViewFailed as error:
                 failed[error.view] = self._said(error)
                 del loaded[error.view]
@@ -394,7 +405,7 @@ class Follower:
             stream = stream.advance(epoch, found.covers)
             read.append(found)
             held += sum(size(partials) for partials in found.partials.values())
-            held += found.rejects.nbytes
+            held += found.rejects.nbytes + found.raw.bytes
             if held > ROUND_BYTES:
                 break
         failpoint("serve.loaded")
@@ -415,7 +426,9 @@ class Follower:
             for view, version in carried.items():
                 for table, rows in reader.partials(version).items():
                     partials[view].setdefault(table, []).append(rows)
-        return Read(epoch, partials, covers(epoch, readers), *rejected.of_epoch(epoch, readers))
+        own = EpochRows.of(epoch, (reader.master() for reader in readers))
+        told = rejected.of_epoch(epoch, readers)
+        return Read(epoch, partials, covers(epoch, readers), own, *told)
 
     def _apply(self, name: str, read: list[Read]) -> None:
         """One round. A view that fails is found by going epoch by epoch, and stays behind alone."""
@@ -426,11 +439,17 @@ class Follower:
             after = after.advance(each.epoch, each.covers)
             if each.rejects.num_rows or each.taken:
                 after = after.with_rejects(each.rejects, each.taken)
+        made: tuple[NewRaw, ...] = ()
+        rows: tuple[RawRows, ...] = ()
+        if after.raw is not None:
+            raw, made, rows = after.raw.with_rows([each.raw for each in read])
+            after = replace(after, raw=raw)
         streams = {**self._streams, name: after}
         listed = tuple(_listed(each.epoch) for each in read)
         try:
             partials = _merged(read)
             change = replace(_told(streams), partials=partials, epochs=listed)
+            change = replace(change, raw=made, raw_rows=rows)
             if after.rejects is not self._streams[name].rejects:
                 change = replace(change, catalog=_rejects(streams))
             self._tables.apply(change)
@@ -446,6 +465,10 @@ class Follower:
     def _set_aside(self, name: str, failed: ViewFailed, read: Read) -> Read:
         """Leave a view behind. If it is its files' fault it is loaded again when they are whole."""
         stream = self._streams[name]
+        if failed.view not in stream.views and stream.raw is not None:
+            raw = stream.raw.without_rows(read.epoch.epoch, failed.message)
+            self._streams = {**self._streams, name: replace(stream, raw=raw)}
+            return replace(read, raw=EpochRows.of(read.epoch, ()))
         message = f"stopped before epoch {read.epoch.epoch}: {failed.message}"
         view = replace(stream.views[failed.view], stopped=message)
         if isinstance(failed.__cause__, DamagedFile):
@@ -461,6 +484,57 @@ class Follower:
         stream = self._streams[name]
         if stream.damage != message:
             self._retell({**self._streams, name: replace(stream, damage=message)})
+
+    # the events themselves
+
+    def _look(self, ledger: Ledger) -> None:
+        """Let `raw` read what the ledger names, as far as it is checked."""
+        found = {name: master(ledger, name) for name, each in self._streams.items() if each.raw}
+        self.checker.want(newest_first(found.values()))
+        for name, each in found.items():
+            self._look_at(ledger, name, each)
+
+    def _look_at(self, ledger: Ledger, name: str, found: Master) -> None:
+        stream = self._streams[name]
+        before = stream.raw
+        assert before is not None
+        anew = before.version != stream.row.version
+        rows: tuple[RawRows, ...] = ()
+        known = before
+        if anew:
+            known, rows = self._begin_raw(ledger, stream, found.until)
+        after = known.with_files(found, self.checker, self._root, stream.epoch)
+        if after == before:
+            return
+        streams = {**self._streams, name: replace(stream, raw=after)}
+        change = _told(streams)
+        if anew or (after.files, after.floor) != (before.files, before.floor):
+            change = replace(change, raw=after.made(anew=anew), raw_rows=rows)
+        try:
+            self._tables.apply(change)
+        except ViewFailed as failed:
+            after = replace(before, trouble=f"is not ready: {failed.message}")
+            self._retell({**self._streams, name: replace(stream, raw=after)})
+            return
+        self._streams = streams
+
+    def _begin_raw(
+        self, ledger: Ledger, stream: FollowedStream, sealed: int
+    ) -> tuple[FollowedRaw, tuple[RawRows, ...]]:
+        """By another declaration, with the rows of epochs that are loaded and in no file, from
+        their segments once more. Where these are gone it waits for what sealing makes of them."""
+        found = []
+        try:
+            for epoch in epochs_after(ledger, stream.row.name, sealed, EVERY):
+                if epoch.epoch <= stream.epoch:
+                    readers = segments(self._root, epoch)
+                    found.append(EpochRows.of(epoch, [reader.master() for reader in readers]))
+        except DamagedFile:
+            found = []
+        if [each.epoch for each in found] != list(range(sealed + 1, stream.epoch + 1)):
+            return FollowedRaw.begun(stream.row, stream.epoch), ()
+        begun, _, rows = FollowedRaw.begun(stream.row, sealed).with_rows(found)
+        return begun, rows
 
     # the schema `everview`
 

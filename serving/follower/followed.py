@@ -19,6 +19,7 @@ from schemas.position import Position, Range
 from serving.coverage import Coverage, StreamCoverage, iso
 from serving.follower import rejected
 from serving.follower.handoff import Handoff
+from serving.follower.raw import FollowedRaw
 
 
 @dataclass(frozen=True)
@@ -181,6 +182,7 @@ class FollowedStream:
     sealed: int = 0
     damage: str | None = None
     views: Mapping[str, FollowedView] = field(default_factory=dict)
+    raw: FollowedRaw | None = None  # None before anything was loaded
     rejects: pa.Table | None = None  # the newest ones, as they are shown; None where none was
 
     @property
@@ -307,6 +309,14 @@ class FollowedStream:
         at = position.offsets
         return [list(each) for each in self.row.lost if each[1] < at.get(each[0], 0)]
 
+    @property
+    def _raw_waits(self) -> str | None:
+        """Why its events are not to be asked for."""
+        if self.raw is None or not self.ready:
+            why = self.damage or f"epoch {self.epoch} is loaded, not yet what was committed before"
+            return f"is not ready: {why}"
+        return self.raw.waits
+
     def told(self) -> StreamCoverage:
         return StreamCoverage(
             stream=self.row.name,
@@ -318,6 +328,10 @@ class FollowedStream:
             fresh_as_of=iso(self.instant),
             degraded=self.damage or self.row.stopped,
             lost=self._lost(self.position),
+            keyed=self.raw is not None and self.raw.keyed,
+            files_until=0 if self.raw is None else self.raw.until,
+            raw_since=self.raw.retained + 1 if self.raw and self.raw.retained else None,
+            raw_waits=self._raw_waits,
         )
 
 

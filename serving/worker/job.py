@@ -15,10 +15,10 @@ import pyarrow as pa
 
 from schemas.errors import DamagedFile
 from serving import catalog, coverage, formats
-from serving.coverage import Coverage
+from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import Code, RequestError, from_engine
 from serving.query import Head, Query, Sink
-from serving.worker import guard, laid
+from serving.worker import guard, laid, raw
 from serving.worker.guard import Relation, Statement
 from serving.worker.laid import LaidFile
 from serving.worker.tables import Tables
@@ -36,6 +36,7 @@ class Job:
         self._lock = threading.Lock()
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._stopped: RequestError | None = None
+        self._files: list[LaidFile] = []  # that it reads
 
     def run(self, sink: Sink) -> None:
         """Put the answer into `sink`. An answer of less than `HELD_BYTES` comes whole, with its
@@ -84,10 +85,11 @@ class Job:
         self._check_stopped()
         statement = guard.check(cursor, self._query.sql)
         cursor.execute("BEGIN TRANSACTION READ ONLY")
-        found = _covered(cursor, statement.relations)
+        found, streams = _covered(cursor, statement.relations)
         covered = tuple(each.json() for each in found)
         self._check_stopped()
         files = laid.read(cursor, [each.view for each in found if each.laid])
+        self._files = files = [*files, *raw.files(cursor, streams)]
         with _standing(files):
             relation = self._relation(cursor, statement)
             names, types = relation.columns, relation.types
@@ -126,7 +128,7 @@ class Job:
                 with _standing(files):
                     batch = next(reader, None)
             except OSError as error:
-                failed = from_engine(error, self._query.sql)
+                failed = from_engine(error, self._query.sql, self._said)
                 raise (failed.code == Code.DEADLINE and self._stopped) or failed from error
             if batch is None:
                 return
@@ -153,9 +155,18 @@ class Job:
             sink.head(Head(media_type, covered, steady, result.row_count, result.truncated))
             sink.part(b"".join(held))
 
+    def _said(self, message: str) -> str:
+        """An engine's message without paths of this machine."""
+        for each in self._files:
+            message = message.replace(str(each.local), each.path)
+        return message
+
     def _explained(self, cursor: duckdb.DuckDBPyConnection, error: duckdb.Error) -> RequestError:
         """The error with its place, which a statement that did not bind tells when it is run."""
-        first = from_engine(error, self._query.sql)
+        if isinstance(error, duckdb.IOException):
+            told = from_engine(error, self._query.sql, self._said).message
+            return RequestError(Code.NOT_READY, f"a file must be there; {told}")
+        first = from_engine(error, self._query.sql, self._said)
         if first.line is not None or not isinstance(error, _UNBOUND):
             return first
         try:
@@ -163,24 +174,51 @@ class Job:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
             cursor.execute(self._query.sql, self._query.params or None)
         except duckdb.Error as second:
-            again = from_engine(second, self._query.sql)
+            again = from_engine(second, self._query.sql, self._said)
             return again if again.line is not None else first
         return first
 
 
-def _covered(cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]) -> list[Coverage]:
-    """The coverage of every view that is read; refuses what is no view, or not ready. The relations
-    of the schema `everview` say themselves what they are about."""
+def _covered(
+    cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]
+) -> tuple[list[Coverage], list[str]]:
+    """The coverage of every view and of every stream whose events are read, and these streams;
+    refuses what is neither, or not ready. The other relations of the schema `everview` say
+    themselves what they are about."""
     asked = [relation for relation in relations if not _listed(relation)]
     wanted = [relation.name.lower() for relation in asked if len(relation.path) == 1]
     found = coverage.read(cursor, wanted) if wanted else {}
+    streams = _streams(cursor, relations)
     for relation in asked:
-        if len(relation.path) != 1 or relation.name.lower() not in found:
+        is_view = len(relation.path) == 1 and relation.name.lower() in found
+        if not is_view and not (_of_raw(relation) and relation.path[1].lower() in streams):
             raise _unknown(cursor, relation)
     for each in found.values():
         if each.waits is not None:
             raise RequestError(Code.NOT_READY, f"view {each.view!r} {each.waits}")
-    return list(found.values())
+    for stream in streams.values():
+        if stream.raw_waits is not None:
+            raise RequestError(Code.NOT_READY, f"raw.{stream.stream} {stream.raw_waits}")
+    covered = [*found.values(), *(stream.raw() for stream in streams.values())]
+    return covered, [stream.stream for stream in streams.values()]
+
+
+def _streams(
+    cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]
+) -> dict[str, StreamCoverage]:
+    """The streams whose events are read: by their own relations, or for their repeats."""
+    wanted = {relation.path[1].lower() for relation in relations if _of_raw(relation)}
+    repeats = any(
+        _listed(relation) and relation.path[1].lower() == catalog.DUPLICATES
+        for relation in relations
+    )
+    if not wanted and not repeats:
+        return {}
+    return {
+        name: each
+        for name, each in coverage.read_streams(cursor).items()
+        if name in wanted or (repeats and each.keyed)
+    }
 
 
 @contextmanager
@@ -208,6 +246,10 @@ def _listed(relation: Relation) -> bool:
     return _of_catalog(relation) and relation.path[1].lower() in catalog.RELATIONS
 
 
+def _of_raw(relation: Relation) -> bool:
+    return len(relation.path) == 2 and relation.path[0].lower() == raw.SCHEMA
+
+
 def _of_catalog(relation: Relation) -> bool:
     return len(relation.path) == 2 and relation.path[0].lower() == catalog.SCHEMA
 
@@ -218,4 +260,7 @@ def _unknown(cursor: duckdb.DuckDBPyConnection, relation: Relation) -> RequestEr
     if _of_catalog(relation):
         there = ", ".join(sorted(catalog.RELATIONS))
         message = f"name {relation.name!r} must be in schema {catalog.SCHEMA!r}; there is: {there}"
+    if _of_raw(relation):
+        there = ", ".join(each.stream for each in coverage.read_streams(cursor).values())
+        message = f"name {relation.name!r} must be a stream; there is: {there or 'none yet'}"
     return RequestError(Code.UNKNOWN_VIEW, message, relation.place)

@@ -23,8 +23,9 @@ from schemas.ledger.history import EpochsRow
 from serving import catalog, coverage
 from serving.coverage import SCHEMA, Coverage, StreamCoverage
 from serving.envelope import from_engine
-from serving.worker import laid
+from serving.worker import laid, raw
 from serving.worker.new_view import NewView
+from serving.worker.raw import NewRaw, RawRows, ServedRaw
 from serving.worker.views import ServedView
 
 # In this order: nothing can be set once the configuration is locked. Each is read back.
@@ -52,6 +53,8 @@ class Change:
     create: tuple[NewView, ...] = ()  # in the place of what their names stand for
     swap: tuple[NewView, ...] = ()  # the same, where what is there is proven to be what would be
     partials: Mapping[str, Mapping[str, pa.Table]] = field(default_factory=dict)  # by view, table
+    raw: tuple[NewRaw, ...] = ()  # relations of streams that are made, or made anew
+    raw_rows: tuple[RawRows, ...] = ()  # to be in them too, after that
     epochs: tuple[EpochsRow, ...] = ()  # to be listed behind those that are
     catalog: Mapping[str, pa.Table] = field(default_factory=dict)  # relations that are replaced
 
@@ -77,25 +80,31 @@ class Tables:
             self._parent.execute(f"SET GLOBAL allowed_directories = {folders}")
         self._cursors = threading.Lock()  # a connection is not to be used by two threads at once
         self._parent.execute(f"CREATE SCHEMA {SCHEMA}")
+        self._parent.execute(f"CREATE SCHEMA {raw.SCHEMA}")
+        if readable:
+            folders = texts(f"{folder.absolute()}/" for folder in readable)
+            self._parent.execute(f"SET GLOBAL allowed_directories = {folders}")
         _lock_down(self._parent)
         self._writer = self._parent.cursor()
         self._views: dict[str, ServedView] = {}
+        self._raws: dict[str, ServedRaw] = {}
         self._made = itertools.count(1)
         laid.create(self._writer)
         self.apply(Change((), catalog=catalog.EMPTY))
         catalog.create(self._writer)
+        raw.create(self._writer, ())
 
     def apply(self, change: Change) -> None:
         """Make a change whole. If it raises, nothing has changed; `ViewFailed` blames a view."""
-        views = dict(self._views)
+        views, raws = dict(self._views), dict(self._raws)
         self._writer.execute("BEGIN TRANSACTION")
         try:
-            self._apply(change, views)
+            self._apply(change, views, raws)
             self._writer.execute("COMMIT")
         except BaseException:
             self._writer.execute("ROLLBACK")
             raise
-        self._views = views
+        self._views, self._raws = views, raws
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request; whoever takes it closes it."""
@@ -107,7 +116,9 @@ class Tables:
         self._parent.close()
         self._engine.con.close()
 
-    def _apply(self, change: Change, views: dict[str, ServedView]) -> None:
+    def _apply(
+        self, change: Change, views: dict[str, ServedView], raws: dict[str, ServedRaw]
+    ) -> None:
         for name in change.drop:
             views.pop(name).drop(self._writer)
         for new in change.create:
@@ -119,6 +130,15 @@ class Tables:
         for name, partials in change.partials.items():
             with _named(name):
                 views[name].apply(self._writer, partials)
+        for made in change.raw:
+            raws[made.raw.stream] = ServedRaw(made.raw)
+            with _named(f"{raw.SCHEMA}.{made.raw.stream}", while_loading=True):
+                raws[made.raw.stream].make(self._writer, made)
+        if change.raw:
+            raw.create(self._writer, raws.values())
+        for rows in change.raw_rows:
+            with _named(f"{raw.SCHEMA}.{rows.stream}"):
+                raws[rows.stream].add(self._writer, rows)
         coverage.write(self._writer, change.coverage, change.streams)
         catalog.write(self._writer, change.catalog)
         catalog.append(self._writer, change.epochs)

@@ -48,7 +48,7 @@ def told(client: httpx.Client, sql: str) -> list[list[Any]]:
 
 @pytest.mark.parametrize("relation", sorted(RELATIONS))
 def test_every_relation_answers(answers: httpx.Client, relation: str) -> None:
-    assert told(answers, f"FROM everview.{relation}") or relation == "rejects"
+    assert told(answers, f"FROM everview.{relation}") or relation in ("rejects", "duplicates")
     assert told(answers, f'SELECT count(*) FROM EVERVIEW."{relation}"')
     assert told(answers, f"DESCRIBE everview.{relation}")
 
@@ -91,7 +91,7 @@ def test_publications_and_proofs(answers: httpx.Client) -> None:
         [3, "visitors", 2, "build", True],
     ]
     proofs = told(answers, "SELECT build, verdict, evidence FROM everview.proofs ORDER BY 1")
-    assert proofs[1] == [2, "repair", '{"rows": "all"}']
+    assert proofs[1] == [2, "repair", '{"partials": [{"built": 1}]}']
 
 
 def test_versions(answers: httpx.Client) -> None:
@@ -164,8 +164,8 @@ def test_other_names_are_refused(answers: httpx.Client, name: str) -> None:
     assert "must be" in message
     if name == "everview.nothing":
         assert message == (
-            "name 'everview.nothing' must be in schema 'everview'; there is: epochs, freshness, "
-            "handoff, measures, proofs, publications, rejects, streams, versions, views"
+            "name 'everview.nothing' must be in schema 'everview'; there is: duplicates, epochs, "
+            "freshness, handoff, measures, proofs, publications, rejects, streams, versions, views"
         )
 
 

@@ -208,7 +208,7 @@ class Served:
     """What `serving.run` puts together, stepped by hand: `now` is the test's clock."""
 
     def __init__(self, state: Path, *, round_epochs: int = 256, lay_rows: int = LAY_ROWS) -> None:
-        self.tables = Tables(readable=(state / "batch",))
+        self.tables = Tables(readable=(state / "batch", state / "master"))
         self._opened: list[Ledger] = []
         self.follower = Follower(
             lambda: self._open(state),
@@ -236,6 +236,12 @@ class Served:
     def catch_up(self) -> None:
         while self.step():
             pass
+
+    def check(self) -> None:
+        """Catch up, and let every file be checked."""
+        self.catch_up()
+        assert self.follower.checker.wait(30)
+        self.catch_up()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
         cursor = self.tables.cursor()

@@ -1,0 +1,165 @@
+"""What there is of a stream's past: everything from which an answer as of an earlier epoch can be
+made, in one snapshot.
+
+    epochs   1 ... retained | ................. sealed | ......... last
+             base           | master, runs             | segments
+                                ^ cuts of publications that are kept
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import Connection, Select, select
+
+from schemas.ledger import retention, tables
+from schemas.ledger.builds import PublicationRow, published_row
+from schemas.ledger.connect import Ledger
+from schemas.ledger.contents import EVERY
+from schemas.ledger.epochs import CommittedEpoch, committed_after, folded_members, position_of
+from schemas.ledger.files import BATCH, REJECTS, RUN, DataFile, data_file
+from schemas.ledger.master import Master, master_in
+from schemas.ledger.sealing import ranges_of
+from schemas.ledger.versions import ViewRow, served_views
+from schemas.position import Position, Range
+
+REPAIR = "repair"
+
+
+@dataclass(frozen=True)
+class Sealed:
+    """A sealed range of epochs."""
+
+    first: int
+    last: int
+    first_instant: datetime
+    instant: datetime  # of the last one
+    position: Position  # after it
+    ranges: tuple[Range, ...]
+    folded: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A publication whose files are kept."""
+
+    row: PublicationRow
+    batch: tuple[DataFile, ...]
+
+
+@dataclass(frozen=True)
+class PastOfView:
+    """The version of a view that answers now, and what is kept of it."""
+
+    row: ViewRow
+    publications: tuple[Kept, ...]  # to be trusted, by cut
+    base: tuple[DataFile, ...]  # of the epochs that the master has not; may be none
+    runs: tuple[DataFile, ...]  # to be trusted, in order
+
+    def starts(self, retained: int) -> list[int]:
+        """The epochs from which on the master leads to later ones."""
+        found = [each.row.cut for each in self.publications]
+        if not retained or self.base or (self.row.since_epoch or 0) > retained:
+            found.append(retained)
+        return sorted(found)
+
+
+@dataclass(frozen=True)
+class PastOfStream:
+    """All of it at one state."""
+
+    stream: str
+    master: Master
+    rejects: tuple[DataFile, ...]
+    sealed: tuple[Sealed, ...]  # in order, from the first epoch on
+    epochs: tuple[CommittedEpoch, ...]  # those that are not sealed, in order
+    views: Mapping[str, PastOfView]
+
+    @property
+    def last(self) -> int:
+        if self.epochs:
+            return self.epochs[-1].epoch
+        return self.sealed[-1].last if self.sealed else 0
+
+    def at(self, instant: datetime) -> int:
+        """The last epoch that is known to have been planned by an instant. Within a sealed range
+        that is the first one of it: only of the first and the last it is on record when."""
+        reached = 0
+        for each in self.sealed:
+            if each.first_instant <= instant:
+                reached = each.last if each.instant <= instant else each.first
+        for epoch in self.epochs:
+            if epoch.instant <= instant:
+                reached = epoch.epoch
+        return reached
+
+    def instant(self, epoch: int) -> datetime | None:
+        """When an epoch was planned, or the latest time on record that is no later; None: at 0."""
+        for each in self.sealed:
+            if each.first <= epoch <= each.last:
+                return each.instant if epoch == each.last else each.first_instant
+        return next((each.instant for each in self.epochs if each.epoch == epoch), None)
+
+
+def past(ledger: Ledger, stream: str) -> PastOfStream:
+    """What there is of a stream and of its views."""
+    s, f = tables.sealed.c, tables.files.c
+    with ledger.read() as connection:
+        query = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch)
+        rows = connection.execute(query).all()
+        folded = folded_members(connection, {row.folded for row in rows})
+        sealed = tuple(
+            Sealed(
+                first=row.from_epoch,
+                last=row.until_epoch,
+                first_instant=row.from_instant,
+                instant=row.instant,
+                position=position_of(row),
+                ranges=ranges_of(row),
+                folded=folded[row.folded],
+            )
+            for row in rows
+        )
+        held: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == REJECTS)
+        held = held.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
+        return PastOfStream(
+            stream=stream,
+            master=master_in(connection, stream),
+            rejects=tuple(data_file(row) for row in connection.execute(held)),
+            sealed=sealed,
+            epochs=tuple(
+                committed_after(connection, stream, sealed[-1].last if sealed else 0, EVERY)
+            ),
+            views={row.name: _of_view(connection, row) for row in served_views(connection, stream)},
+        )
+
+
+def _of_view(connection: Connection, row: ViewRow) -> PastOfView:
+    """A publication is trusted that was made no later than the one that is served (what a rollback
+    left behind is not), and no earlier than the last repair: what was before it was wrong, and so
+    may the runs be that it was built from."""
+    p, f = tables.publications.c, tables.files.c
+    query = select(tables.publications).where(p.view == row.name, p.version == row.version)
+    query = query.where(p.id <= (row.publication or 0)).order_by(p.id)
+    made = [published_row(each) for each in connection.execute(query)]
+    repaired = next((each for each in reversed(made) if each.kind == REPAIR), None)
+    kept = []
+    for each in made:
+        if each.kept and (repaired is None or each.id >= repaired.id):
+            written: Select[Any] = select(tables.files).where(f.build == each.id, f.kind == BATCH)
+            files = connection.execute(written.order_by(f.id))
+            kept.append(Kept(each, tuple(data_file(file) for file in files)))
+    runs: Select[Any] = select(tables.files).where(f.stream == row.stream, f.kind == RUN)
+    runs = runs.where(f.version == row.version, f.removed_state.is_(None))
+    runs = runs.where(f.from_epoch > (0 if repaired is None else repaired.cut))
+    return PastOfView(
+        row=row,
+        publications=tuple(kept),
+        base=retention.bases(connection, row.stream, row.version),
+        runs=tuple(
+            data_file(each) for each in connection.execute(runs.order_by(f.from_epoch, f.id))
+        ),
+    )
