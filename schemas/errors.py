@@ -438,6 +438,15 @@ class SettingRefused(EverviewError):
         super().__init__(text)
 
 
+class NotConfined(EverviewError):
+    """A process could not give up what it must before it runs clients' statements."""
+
+    def __init__(self, layer: str, reason: str) -> None:
+        self.layer, self.reason = layer, reason
+        text = f"layer {layer!r} of a worker must hold; got: {reason}. It runs nothing"
+        super().__init__(text)
+
+
 class ViewFailed(EverviewError):
     """A view's partials cannot be merged; what was tried was undone."""
 

@@ -13,8 +13,8 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from serving.frames import Frame
@@ -46,6 +46,7 @@ class Worker:
     pid: int | None = None
     number: int | None = None
     run: Run | None = None
+    confinement: Mapping[str, Any] = field(default_factory=dict)
     killed: str | None = None
     ended: bool = False
 
@@ -137,7 +138,10 @@ class Crew:
     def _told(self, worker: Worker, frame: Frame) -> None:
         if frame.kind == "hello":
             worker.pid, worker.number = int(frame.header["pid"]), int(frame.header["number"])
+            worker.confinement = frame.header["confinement"]
             self._changed()
+        elif frame.kind == "trouble":
+            log.error("worker %s ends: %s", worker.pid, frame.header["message"])
         elif worker.run is not None:
             run = worker.run
             if frame.kind in ("end", "error"):

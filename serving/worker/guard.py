@@ -1,11 +1,12 @@
 """What a client's statement may be: the gates before DuckDB runs it, cheapest first.
 
-1. size and valid text
-2. exactly one statement of type SELECT, by DuckDB's own parser
+1. size and valid text, and no heap of signs that would keep the parser busy for minutes
+2. exactly one statement of type SELECT, by DuckDB's own parser, or EXPLAIN in front of one
 3. every query, relation and function in the parsed tree is one of those listed here
 
 What is not understood is refused. Relation names are not judged here: they are handed on, and the
-caller refuses those that are no views of the state that the statement runs on.
+caller refuses those that are no views of the state that the statement runs on. So what is said here
+of a statement is true for all states, and statements that passed are remembered.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ from __future__ import annotations
 import functools
 import json
 import re
+import sys
+import threading
+from collections import OrderedDict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -24,6 +28,9 @@ from serving import catalog
 from serving.envelope import Code, RequestError, from_engine, place
 
 SQL_BYTES = 64 * 1024
+# signs in a row, such as ((((: an error behind n of them costs the parser n^2 of time and memory
+SIGNS = 100
+REMEMBERED_BYTES = 4 * 2**20
 
 QUERIES = frozenset({"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"})
 RELATIONS = frozenset(
@@ -50,8 +57,8 @@ MODIFIERS = frozenset(
     }
 )
 TABLE_FUNCTIONS = frozenset({"range", "generate_series", "unnest"})
-SHOWN = frozenset({"DESCRIBE", "SUMMARY"})
-SHOW_TABLES = '"tables"'
+SHOWN = frozenset({"DESCRIBE", "SUMMARY", "SHOW"})
+SHOW_TABLES = ("SHOW_SPECIAL", ('"tables"',))
 
 # They tell the time or draw lots: the same text over the same state gives another answer.
 UNSTEADY = frozenset(
@@ -117,13 +124,61 @@ def _functions() -> tuple[frozenset[str], frozenset[str]]:
     return allowed - BOUNDLESS - INNER - inner, engine.known
 
 
+def prepare() -> None:
+    """Look the functions up, which takes a database, so that `check` needs none."""
+    _functions()
+
+
+class Passed:
+    """The statements that passed last, as many as `room` bytes hold. Threads may share it."""
+
+    def __init__(self, room: int) -> None:
+        self._room, self._taken = room, 0
+        self._statements: OrderedDict[str, Statement] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, sql: str) -> Statement | None:
+        with self._lock:
+            found = self._statements.get(sql)
+            if found is not None:
+                self._statements.move_to_end(sql)
+            return found
+
+    def put(self, statement: Statement) -> None:
+        with self._lock:
+            if statement.sql not in self._statements:
+                self._statements[statement.sql] = statement
+                self._taken += _size(statement)
+            while self._taken > self._room:
+                _, oldest = self._statements.popitem(last=False)
+                self._taken -= _size(oldest)
+
+
+_passed = Passed(REMEMBERED_BYTES)
+
+
 def check(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
     """The statement, or a `RequestError` that says what is wrong with it. Runs nothing of it."""
+    found = _passed.get(sql)
+    if found is None:
+        found = judge(connection, sql)
+        _passed.put(found)
+    return found
+
+
+def judge(connection: duckdb.DuckDBPyConnection, sql: str) -> Statement:
+    """`check` without memory."""
     _check_text(sql)
-    _check_one_select(connection, sql)
+    _check_signs(sql)
+    select = _check_one_select(connection, sql)
     walk = _Walk(sql)
-    relations = tuple(walk.relations(_parsed(connection, sql)))
+    relations = tuple(walk.relations(_parsed(connection, select)))
     return Statement(sql, relations, walk.steady)
+
+
+def _size(statement: Statement) -> int:
+    """Of what it takes in memory, about."""
+    return 1000 + sys.getsizeof(statement.sql) + 500 * len(statement.relations)
 
 
 def _check_text(sql: str) -> None:
@@ -140,7 +195,33 @@ def _check_text(sql: str) -> None:
         raise RequestError(Code.TOO_LARGE, message)
 
 
-def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
+def _check_signs(sql: str) -> None:
+    row = 0
+    for _, kind in _tokens(sql):
+        row = row + 1 if kind == duckdb.token_type.operator else 0
+        if row > SIGNS:
+            message = f"SQL must have at most {SIGNS} signs such as ( or - in a row; got more"
+            raise RequestError(Code.BAD_REQUEST, message)
+
+
+def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:
+    """The text of the SELECT: all of it, or what EXPLAIN stands in front of."""
+    kind = _kind(connection, sql)
+    if kind == duckdb.StatementType.EXPLAIN:
+        select = _explained(sql)
+        if _kind(connection, select) == duckdb.StatementType.SELECT:
+            return select
+    elif kind == duckdb.StatementType.SELECT:
+        return sql
+    message = f"statement must be a SELECT; got {kind.name}. Nothing was run"
+    if kind == duckdb.StatementType.MULTI:
+        message = (
+            "statement must be one SELECT; a PIVOT is one if it lists its values: ON k IN (1, 2)"
+        )
+    raise RequestError(Code.REFUSED, message)
+
+
+def _kind(connection: duckdb.DuckDBPyConnection, sql: str) -> duckdb.StatementType:
     try:
         statements = connection.extract_statements(sql)
     except duckdb.Error as error:
@@ -148,9 +229,23 @@ def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> None:
     if len(statements) != 1:
         message = f"request must hold one statement; got {len(statements)}"
         raise RequestError(Code.BAD_REQUEST, message)
-    if statements[0].type != duckdb.StatementType.SELECT:
-        message = f"statement must be a SELECT; got {statements[0].type.name}. Nothing was run"
-        raise RequestError(Code.REFUSED, message)
+    return statements[0].type
+
+
+def _explained(sql: str) -> str:
+    """What stands behind EXPLAIN, which blanks take the place of: places stay what they are. It has
+    to be a SELECT by itself, and cannot begin as an option of EXPLAIN would."""
+    (at, _), (inner, kind), *_ = _tokens(sql)
+    data = sql.encode()
+    if kind == duckdb.token_type.operator or data[inner:].lower().startswith(b"analyze"):
+        message = "EXPLAIN must stand in front of a SELECT, without options. Nothing was run"
+        raise RequestError(Code.REFUSED, message, place(sql, inner))
+    return (data[:at] + b" " * len("EXPLAIN") + data[at + len("EXPLAIN") :]).decode()
+
+
+def _tokens(sql: str) -> list[tuple[int, duckdb.token_type]]:
+    """By DuckDB's own reading, without comments; places are in bytes."""
+    return [each for each in duckdb.tokenize(sql) if each[1] != duckdb.token_type.comment]
 
 
 def _parsed(connection: duckdb.DuckDBPyConnection, sql: str) -> Mapping[str, Any]:
@@ -200,7 +295,7 @@ class _Walk:
         elif kind == "TABLE_FUNCTION":
             self._table_function(node)
         elif kind == "SHOW_REF":
-            self._show(node)
+            yield from self._show(node)
         elif isinstance(kind, str) and kind not in QUERIES | RELATIONS | MODIFIERS:
             self._refuse(f"{kind.removesuffix('_NODE').replace('_', ' ').lower()}", node)
 
@@ -249,11 +344,14 @@ class _Walk:
         if function["class"] != "FUNCTION" or len(path) != 1 or name.lower() not in TABLE_FUNCTIONS:
             self._refuse(f"table function {name!r}", node)
 
-    def _show(self, node: Mapping[str, Any]) -> None:
-        if node["show_type"] in SHOWN and node["query"]:
-            return
-        if node["table_name"] != SHOW_TABLES or node["catalog_name"] or node["schema_name"]:
-            self._refuse(f"SHOW {node['table_name']}", node)
+    def _show(self, node: Mapping[str, Any]) -> Iterator[Relation]:
+        """DESCRIBE and SUMMARIZE have a query inside, which is judged like any; so has SHOW of a
+        name with a schema, while one without is a name alone, and of a table in any case."""
+        kind, path = node["show_type"], tuple(node["qualified_name"]["path"])
+        if kind == "SHOW" and not node["query"] and len(path) == 1:
+            yield Relation(path, self._place(node))
+        elif not (kind in SHOWN and node["query"]) and (kind, path) != SHOW_TABLES:
+            self._refuse("SHOW of other things than TABLES and views", node)
 
     def _place(self, node: Mapping[str, Any]) -> tuple[int, int] | None:
         offset = node.get("query_location", NO_PLACE)

@@ -27,15 +27,32 @@ import duckdb
 from schemas.errors import DamagedFile, EverviewError, ViewFailed
 from serving.envelope import from_engine
 from serving.frames import Frame, Wire
+from serving.worker import confine, guard
+from serving.worker.confine import Limits
 from serving.worker.tables import Tables
 from serving.worker.worker import Worker
+
+# in the state folder: what clients' statements may read, and what a worker reads for them
+SHOWN = ("batch", "master")
+READ = (*SHOWN, "runs", "segments", "base", "references")
+# what a worker may take beside what the spare has: DuckDB counts not all that it allocates
+ADDRESS_SPACE = 2
+_UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
 class Spare:
     """The loop of the process."""
 
-    def __init__(self, front: socket.socket, follower: Wire, tables: Tables) -> None:
+    def __init__(
+        self,
+        front: socket.socket,
+        follower: Wire,
+        tables: Tables,
+        limits: Limits,
+        readable: Sequence[Path],
+    ) -> None:
         self._front, self._follower, self._tables = front, follower, tables
+        self._limits, self._readable = limits, readable
         self._number = 0  # of the last change
 
     def run(self) -> None:
@@ -90,7 +107,8 @@ class Spare:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._front.close()
             self._follower.close()
-            Worker(Wire(socket.socket(fileno=descriptor)), self._tables, self._number).run()
+            wire = Wire(socket.socket(fileno=descriptor))
+            Worker(wire, self._tables, self._number, self._limits, self._readable).run()
         os.close(descriptor)
         return True
 
@@ -105,10 +123,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that ended leave nothing behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front says when
-    tables = Tables(memory_limit=options.memory)
+    confine.prepare()
+    guard.prepare()
+    readable = [options.state.absolute() / folder for folder in READ]
+    for folder in readable:
+        folder.mkdir(parents=True, exist_ok=True)
+    shown = [folder for folder in readable if folder.name in SHOWN]
+    tables = Tables(memory_limit=options.memory, readable=shown)
     front = socket.socket(fileno=options.front)
-    Spare(front, Wire(socket.socket(fileno=options.follower)), tables).run()
+    follower = Wire(socket.socket(fileno=options.follower))
+    limits = Limits(ADDRESS_SPACE * _bytes(options.memory))
+    Spare(front, follower, tables, limits, readable).run()
     return 0
+
+
+def _bytes(memory: str) -> int:
+    """Of what DuckDB takes for a size, such as 512MB; at most that many."""
+    number = memory.rstrip("BKMGTbkmgti ")
+    unit = memory[len(number) :].strip().upper()[:1]
+    return int(float(number) * 2 ** _UNITS.get(unit, 0))
 
 
 if __name__ == "__main__":

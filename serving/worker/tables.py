@@ -17,7 +17,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas import engine
-from schemas.compile.sql import texts
+from schemas.compile import sql
 from schemas.errors import DamagedFile, SettingRefused, ViewFailed
 from schemas.ledger.history import EpochsRow
 from serving import catalog, coverage
@@ -28,11 +28,15 @@ from serving.worker.new_view import NewView
 from serving.worker.raw import NewRaw, RawRows, ServedRaw
 from serving.worker.views import ServedView
 
-# In this order: nothing can be set once the configuration is locked. Each is read back.
+FOLDERS = "allowed_directories"
+# In this order: folders cannot be named once the file system is closed, and nothing can be set once
+# the configuration is locked. Each is read back.
 LOCK_DOWN: tuple[tuple[str, str], ...] = (
     ("TimeZone", "UTC"),
     ("errors_as_json", "true"),
+    ("async_threads", "0"),  # a process of one thread can be forked
     ("temp_directory", ""),
+    (FOLDERS, ""),  # those that the database is given
     ("autoinstall_known_extensions", "false"),
     ("autoload_known_extensions", "false"),
     ("allow_community_extensions", "false"),
@@ -65,8 +69,9 @@ READING_MEMORY = "512MB"  # of the engine that reads files
 class Tables:
     """A locked-down database in memory. One thread applies changes; any may take cursors.
 
-    `readable` are the folders whose files its views may read; without them no view can be laid. No
-    thread is started, so that the process can be forked.
+    Views may read files beneath the folders `readable`, and from nowhere else; DuckDB would write
+    there too, which is for the guard and the worker's confinement to prevent. No thread is started,
+    so that the process can be forked.
     """
 
     def __init__(self, *, memory_limit: str | None = None, readable: Sequence[Path] = ()) -> None:
@@ -75,16 +80,10 @@ class Tables:
             config["memory_limit"] = memory_limit
         self._engine = engine.connect(memory_limit=READING_MEMORY)
         self._parent = duckdb.connect(":memory:", config=config)
-        if readable:
-            folders = texts(f"{folder.absolute()}/" for folder in readable)
-            self._parent.execute(f"SET GLOBAL allowed_directories = {folders}")
         self._cursors = threading.Lock()  # a connection is not to be used by two threads at once
         self._parent.execute(f"CREATE SCHEMA {SCHEMA}")
         self._parent.execute(f"CREATE SCHEMA {raw.SCHEMA}")
-        if readable:
-            folders = texts(f"{folder.absolute()}/" for folder in readable)
-            self._parent.execute(f"SET GLOBAL allowed_directories = {folders}")
-        _lock_down(self._parent)
+        _lock_down(self._parent, readable)
         self._writer = self._parent.cursor()
         self._views: dict[str, ServedView] = {}
         self._raws: dict[str, ServedRaw] = {}
@@ -179,12 +178,18 @@ def _named(view: str, *, while_loading: bool = False) -> Iterator[None]:
         raise
 
 
-def _lock_down(connection: duckdb.DuckDBPyConnection) -> None:
+def _lock_down(connection: duckdb.DuckDBPyConnection, readable: Sequence[Path]) -> None:
+    called = {each for folder in readable for each in (folder.absolute(), folder.resolve())}
+    folders = sorted(f"{folder}/" for folder in called)
     for setting, value in LOCK_DOWN:
-        connection.execute(f"SET GLOBAL {setting} = '{value}'")
-    for setting, expected in LOCK_DOWN:
+        literal = sql.texts(folders) if setting == FOLDERS else sql.text(value)
+        connection.execute(f"SET GLOBAL {setting} = {literal}")
+    for setting, value in LOCK_DOWN:
         # a result that is not read to its end would keep its snapshot, and all that changes, alive
         ((row,),) = connection.execute("SELECT current_setting($n)", {"n": setting}).fetchall()
-        found = str(row)
-        if found.lower() != expected.lower():
+        if setting == FOLDERS:
+            held, expected, found = sorted(row) == folders, str(folders), str(row)
+        else:
+            held, expected, found = str(row).lower() == value.lower(), value, str(row)
+        if not held:
             raise SettingRefused(setting, expected, found)

@@ -8,29 +8,36 @@ A change that cannot be taken ends the process: the spare took it, so another wo
 
 from __future__ import annotations
 
-import logging
 import os
 import pickle
 import queue
 import threading
 import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any, NoReturn
 
 from schemas.failpoints import failpoint
 from serving.envelope import Code, RequestError
 from serving.frames import Frame, Wire
 from serving.query import Head, Query
+from serving.worker.confine import STEPS, Limits, confine
 from serving.worker.job import Job
 from serving.worker.tables import Tables
 
-log = logging.getLogger("serving")
+# of a confinement: a worker ends with the front, and goes on without the spare that it is a fork of
+LAYERS = frozenset(STEPS) - {"parent"}
 
 
 class Worker:
     """A process that was forked a moment ago."""
 
-    def __init__(self, front: Wire, tables: Tables, number: int) -> None:
+    def __init__(
+        self, front: Wire, tables: Tables, number: int, limits: Limits, readable: Sequence[Path]
+    ) -> None:
         self._front, self._tables, self._number = front, tables, number
+        self._limits, self._readable = limits, readable
         self._todo: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._job: tuple[int, Job] | None = None
@@ -39,12 +46,16 @@ class Worker:
     def run(self) -> NoReturn:
         """Never returns: it ends with the front, or by its hand."""
         try:
+            held = confine(
+                self._limits, self._readable, keep={0, 1, 2, self._front.fileno()}, layers=LAYERS
+            )
             threading.Thread(target=self._listen, daemon=True).start()
-            self._front.send({"kind": "hello", "pid": os.getpid(), "number": self._number})
+            hello = {"pid": os.getpid(), "number": self._number, "confinement": held.json()}
+            self._front.send({"kind": "hello", **hello})
             while True:
                 self._do(self._todo.get())
-        except BaseException:
-            log.exception("a worker ends; another takes its place")
+        except BaseException:  # noqa: BLE001 it ends here; the front logs it, as it may write no file
+            self._front.send({"kind": "trouble", "message": traceback.format_exc()})
         finally:
             os._exit(1)
 

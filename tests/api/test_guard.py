@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 
+from serving.envelope import RequestError
 from serving.worker import guard
 from tests.api.world import Served, World, ask
 
@@ -41,6 +44,17 @@ ALLOWED = (
     "DESCRIBE by_key",
     "SUMMARIZE by_key",
     "DESCRIBE SELECT 1",
+    "SHOW by_key",
+    "DESCRIBE everview.views",
+    "SUMMARIZE SELECT hits FROM by_key",
+    "FROM (DESCRIBE by_key) SELECT column_name",
+    "EXPLAIN SELECT * FROM by_key WHERE k = 'a'",
+    "/* é */ explain -- of\n FROM by_key;",
+    "EXPLAIN WITH a AS (FROM by_key) FROM a",
+    "EXPLAIN SHOW TABLES",
+    "EXPLAIN VALUES (1)",
+    "PIVOT by_key ON k IN ('a', 'b') USING sum(hits)",
+    "SELECT " + "(" * 90 + "1" + ")" * 90,
     "WITH by_key AS (SELECT 2 AS two) FROM by_key",
     "SELECT current_timestamp IS NULL, current_date IS NULL, today() IS NULL, random() < 2",
     "SELECT k LIKE 'a%', k ILIKE 'A', k SIMILAR TO 'a', k || 'b', -hits, hits ** 2 FROM by_key",
@@ -123,6 +137,19 @@ REFUSED = (
     "CREATE TEMP VIEW by_key AS SELECT 666",
     "CREATE MACRO sum(x) AS 42",
     "EXPLAIN ANALYZE DELETE FROM by_key",
+    "EXPLAIN (ANALYZE) DELETE FROM by_key",
+    "EXPLAIN ANALYZE SELECT 1",
+    "EXPLAIN (FORMAT json) SELECT 1",
+    "EXPLAIN /* */ ANALYZE SELECT 1",
+    "EXPLAIN DELETE FROM by_key",
+    "EXPLAIN COPY (SELECT 1) TO '{state}/evil.parquet'",
+    "EXPLAIN SELECT * FROM read_text('{outside}')",
+    "EXPLAIN FROM everview_internal.coverage",
+    "EXPLAIN WITH d AS (DELETE FROM by_key RETURNING *) SELECT * FROM d",
+    "EXPLAIN SELECT 1; DROP VIEW by_key",
+    "EXPLAIN EXECUTE x",
+    "EXPLAIN PIVOT by_key ON k USING sum(hits)",
+    "SELECT * FROM (PIVOT by_key ON k USING sum(hits))",
     "SELECT 1; DROP VIEW by_key",
     "SELECT * FROM by_key) ; DROP VIEW by_key; SELECT * FROM (SELECT 1",
     "SELECT * FROM query('SELECT 1')",
@@ -149,6 +176,12 @@ REFUSED = (
     'FROM "by_key.{version}.core"',
     "SHOW ALL TABLES",
     "SHOW DATABASES",
+    "SHOW __show_tables_expanded",
+    "SHOW duckdb_tables",
+    "SHOW everview_internal.coverage",
+    "WITH duckdb_tables AS (SELECT 1) FROM (SHOW duckdb_tables)",
+    "SHOW",
+    "DESCRIBE",
     "SHOW TABLES FROM everview_internal",
     "DESCRIBE everview_internal.coverage",
     "SUMMARIZE duckdb_settings()",
@@ -208,6 +241,63 @@ def test_a_function_that_does_not_exist_is_named_with_its_place(client: httpx.Cl
     assert answer.status_code == 400
     assert "'cuont' must exist" in answer.json()["error"]["message"]
     assert answer.json()["error"]["column"] == 8
+
+
+def test_a_pivot_without_its_values_says_how(client: httpx.Client) -> None:
+    message = ask(client, "PIVOT by_key ON k USING sum(hits)").json()["error"]["message"]
+    assert message.endswith("a PIVOT is one if it lists its values: ON k IN (1, 2)")
+
+
+def test_places_behind_explain_are_those_of_the_whole_text(client: httpx.Client) -> None:
+    error = ask(client, "-- ü\nEXPLAIN SELECT sleep_ms(1)").json()["error"]
+    assert (error["line"], error["column"]) == (2, 16)
+    assert ask(client, "EXPLAIN FROM nowhere").json()["error"]["code"] == "unknown_view"
+
+
+def test_explain_tells_the_plan_and_what_it_would_cover(client: httpx.Client) -> None:
+    answer = ask(client, "EXPLAIN FROM by_key").json()
+    assert [column["name"] for column in answer["columns"]] == ["explain_key", "explain_value"]
+    assert [each["view"] for each in answer["coverage"]] == ["by_key"]
+
+
+@pytest.mark.parametrize("sign", ["(", "- ", "~ ", "( /* ( */ ", "+-"])
+@pytest.mark.parametrize("times", [101, 20_000])
+def test_signs_in_a_row_never_reach_the_parser(served: Served, sign: str, times: int) -> None:
+    """It would take minutes, and gigabytes, to find that they do not close."""
+    cursor = served.tables.cursor()
+    started = time.monotonic()
+    with pytest.raises(RequestError, match=r"SQL must have at most \d+ (signs|bytes)"):
+        guard.check(cursor, f"SELECT {sign * times}")
+    assert time.monotonic() - started < 2.0
+    cursor.close()
+
+
+def test_statements_that_passed_are_remembered_in_bounded_room() -> None:
+    passed = guard.Passed(50_000)
+    for number in range(1000):
+        passed.put(guard.Statement(f"SELECT {number}", (), steady=True))
+        passed.put(guard.Statement("SELECT 0", (), steady=True))
+        assert passed.get("SELECT 0") is not None
+    kept = [number for number in range(1000) if passed.get(f"SELECT {number}")]
+    assert kept == [0, *range(1000 - len(kept) + 1, 1000)]
+    assert 30 <= len(kept) <= 50
+    passed.put(guard.Statement("x" * 60_000, (), steady=True))
+    assert passed.get("x" * 60_000) is None
+
+
+def test_a_statement_is_judged_once(client: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    judged: list[str] = []
+    judge = guard.judge
+
+    def counting(connection: duckdb.DuckDBPyConnection, sql: str) -> guard.Statement:
+        judged.append(sql)
+        return judge(connection, sql)
+
+    monkeypatch.setattr(guard, "judge", counting)
+    sql, refused = "SELECT k, 'once' FROM by_key", "SELECT 'never', read_text('x')"
+    assert {ask(client, sql).status_code for _ in range(3)} == {200}
+    assert {ask(client, refused).status_code for _ in range(3)} == {403}
+    assert judged == [sql, refused, refused, refused]
 
 
 def test_show_tables_shows_views_alone(client: httpx.Client) -> None:
