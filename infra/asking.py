@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import urllib.error
 import urllib.request
 from collections.abc import Mapping
@@ -15,6 +16,8 @@ from schemas.errors import EverviewError, StackNotRunning
 
 MEDIA = {"json": "application/json", "csv": "text/csv"}
 MEDIA |= {"arrow": "application/vnd.apache.arrow.stream"}
+TOKEN = "EVERVIEW_TOKEN"
+"""The variable with the token of whoever asks, where the stack wants one."""
 WITHIN = 70.0
 """Seconds for an answer: longer than any deadline of a query."""
 
@@ -74,7 +77,11 @@ class Answers:
         request = urllib.request.Request(
             f"{self.http}/sql",
             data=json.dumps({"sql": query, **fields}).encode(),
-            headers={"Content-Type": "application/json", "Accept": MEDIA[form]},
+            headers={
+                "Content-Type": "application/json",
+                "Accept": MEDIA[form],
+                **authorisation(),
+            },
         )
         try:
             with _opener.open(request, timeout=WITHIN) as answer:
@@ -93,7 +100,8 @@ class Answers:
     def get(self, path: str) -> dict[str, Any]:
         """Any other page."""
         try:
-            with _opener.open(f"{self.http}{path}", timeout=WITHIN) as answer:
+            request = urllib.request.Request(f"{self.http}{path}", headers=authorisation())
+            with _opener.open(request, timeout=WITHIN) as answer:
                 found: dict[str, Any] = json.loads(answer.read())
                 return found
         except urllib.error.HTTPError as error:
@@ -101,6 +109,12 @@ class Answers:
                 raise _refused(error) from None
         except urllib.error.URLError as error:
             raise StackNotRunning(str(self.state), "serving") from error
+
+
+def authorisation() -> dict[str, str]:
+    """The header that says who asks, if the environment has a token."""
+    token = os.environ.get(TOKEN)
+    return {"Authorization": f"Bearer {token}"} if token else {}
 
 
 def of(state: Path) -> Answers:
@@ -116,6 +130,9 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # it is 
 
 def _refused(error: urllib.error.HTTPError) -> QueryRefused:
     body = error.read(64 * 1024)
+    if error.code == 401:
+        message = f"this stack wants a token: set {TOKEN} to one; `everview token NAME` makes one"
+        return QueryRefused("unauthorised", message, None, None)
     try:
         told = json.loads(body)["error"]
         return QueryRefused(told["code"], told["message"], told.get("line"), told.get("column"))

@@ -42,6 +42,7 @@ VERBS = {
     "deploy": "register the project's definitions",
     "produce": "send the events of files to a stream's topic",
     "sql": "run a query, or open a prompt",
+    "token": "let somebody ask: a new token",
     "backup": "copy the state while it runs",
     "restore": "make a state of a backup",
     "scrub": "read every file, name what is damaged, repair what can be",
@@ -95,7 +96,8 @@ def _run(arguments: list[str]) -> int:
     verb = arguments[0]
     if verb not in VERBS:
         raise BadUse(_unknown(verb))
-    name = verb.replace("-", "_") + "_" * keyword.iskeyword(verb)
+    taken = keyword.iskeyword(verb) or verb in sys.stdlib_module_names
+    name = verb.replace("-", "_") + "_" * taken
     module = importlib.import_module(f"infra.verbs.{name}")
     parser = argparse.ArgumentParser(prog=f"everview {verb}", description=module.__doc__)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

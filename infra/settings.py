@@ -26,6 +26,8 @@ REBUILD = "rebuild"
 RETENTION, STREAMS, VIEWS = "retention", "streams", "views"
 """The section with tables of its own, whose keys are names of streams and of views."""
 
+HOST = re.compile(r"[A-Za-z0-9._-]+|[0-9a-fA-F:]+")
+FILE_PATH = re.compile(r"[\w./~@+-]*")
 SIZE = re.compile(r"[1-9]\d{0,5}[mg]", re.IGNORECASE)
 SERVER = re.compile(r"(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):([1-9]\d{0,4})")
 MEMORY = re.compile(r"[1-9]\d{0,5}(\.\d{1,3})? ?[KMGT]i?B")
@@ -34,6 +36,8 @@ UNITS = {"s": "second", "m": "minute", "h": "hour", "d": "day"}
 LONGEST = timedelta(days=3653)
 MASTER = re.compile(r"local(\[[\d*]+(,\d+)?\])?|(spark|k8s|yarn)(://\S+)?")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERY = {"0.0.0.0": "127.0.0.1", "::": "::1"}
+"""Addresses that stand for all of this machine, and the one of them that it asks itself."""
 STACK = "the stack: `everview down`, `everview up`"
 NOTHING = "nothing: each command reads it"
 DEPLOY = "nothing: `everview deploy` tells Airflow"
@@ -256,11 +260,19 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
         "host": Rule(
             str,
             "127.0.0.1",
-            f"one of {', '.join(LOOPBACK)}: there is no login",
-            LOOPBACK.__contains__,
-            meaning="the address of this machine that queries are answered on",
+            f"an address of this machine; another one than {', '.join(LOOPBACK)} needs tokens",
+            _matches(HOST),
+            meaning="the address that queries are answered on",
         ),
         "port": _port("where queries are answered; a free port is kept from start to start"),
+        "tokens": Rule(
+            str,
+            "",
+            "the path of a file, or '' to let anybody of this machine ask",
+            _matches(FILE_PATH),
+            meaning="the file that says who may ask; `everview token NAME` fills it, and it is "
+            "read again when it changes; a path is of the project",
+        ),
     },
     "airflow": {
         "own": Rule(
@@ -324,10 +336,16 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Where queries are answered."""
+    """Where queries are answered, and to whom."""
 
     host: str
     port: int
+    tokens: str  # the path of a file; "": to anybody
+
+    @property
+    def near(self) -> str:
+        """The address at which this machine asks."""
+        return EVERY.get(self.host, self.host)
 
 
 @dataclass(frozen=True)
@@ -471,7 +489,10 @@ def load(project: Path, environment: Mapping[str, str]) -> Settings:
                 values[name][key] = value
     set_, wrong = _schedules_set(schedules, environment)
     ages, wrong_ages = _ages_set(ages, environment)  # by the names of their tables
-    problems = [*found.problems, *wrong, *wrong_ages, *_override(values, environment)]
+    wrong_values = _override(values, environment)
+    if values["serving"]["host"] not in LOOPBACK and not values["serving"]["tokens"]:
+        wrong_values += found.open_host(values["serving"]["host"], environment)
+    problems = [*found.problems, *wrong, *wrong_ages, *wrong_values]
     if problems:
         raise DefinitionError([_with_line(each, text) for each in problems])
     meant = {
@@ -655,6 +676,17 @@ class _File:
 
     def wrong(self, section: str, key: str | None, message: str) -> None:
         self.problems.append(Problem(FILE, *self._place(section, key), message))
+
+    def open_host(self, host: str, environment: Mapping[str, str]) -> list[Problem]:
+        """What is wrong with an address that others can reach, where anybody may ask."""
+        message = (
+            f"serving.host must be one of {', '.join(LOOPBACK)} while serving.tokens names no file "
+            f"that says who may ask; got {host!r}"
+        )
+        variable = f"{PREFIX}SERVING_HOST"
+        if variable in environment:
+            return [Problem(f"${variable}", 1, 1, message)]
+        return [Problem(FILE, *self._place("serving", "host"), message)]
 
     def _place(self, section: str, key: str | None) -> tuple[int, int]:
         """Line and column of a section or a key of it, as far as a look at the lines tells."""

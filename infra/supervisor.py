@@ -21,7 +21,7 @@ from pathlib import Path
 from types import FrameType
 from typing import BinaryIO
 
-from infra import processes
+from infra import asking, processes
 from infra.processes import Identity
 from schemas.errors import EverviewError
 
@@ -287,7 +287,7 @@ class Supervisor:
             running.process = subprocess.Popen(
                 launch,
                 cwd=self._folder,
-                env={**os.environ, **part.environment, processes.MARK: mark},
+                env={**_inherited(), **part.environment, processes.MARK: mark},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -456,6 +456,11 @@ class Supervisor:
     def _done(self) -> bool:
         stopped = all(running.state == "stopped" for running in self._parts.values())
         return self._stopping is not None and stopped
+
+
+def _inherited() -> dict[str, str]:
+    """What parts take over; none of them asks in somebody's name."""
+    return {name: value for name, value in os.environ.items() if name != asking.TOKEN}
 
 
 def describe_exit(code: int | None) -> str:

@@ -9,7 +9,6 @@ from enum import StrEnum
 import duckdb
 
 from schemas.errors import EverviewError
-from serving.query import Head
 
 MESSAGE_CHARACTERS = 1000
 
@@ -19,6 +18,7 @@ class Code(StrEnum):
 
     BAD_REQUEST = "bad_request"  # fields, parameters, encoding
     BAD_SQL = "bad_sql"  # DuckDB refuses the statement, or it fails while it runs
+    UNAUTHORISED = "unauthorised"  # no token, or one that nobody has
     REFUSED = "refused"  # understood, and not allowed
     FOREIGN = "foreign"  # from another page, or under a name that is not this server's
     NOT_FOUND = "not_found"
@@ -32,11 +32,13 @@ class Code(StrEnum):
     QUEUE_FULL = "queue_full"
     INTERNAL = "internal"
     NOT_READY = "not_ready"
+    DEGRADED = "degraded"  # there would be an answer, but strict does not want it
 
 
 STATUSES: Mapping[Code, int] = {
     Code.BAD_REQUEST: 400,
     Code.BAD_SQL: 400,
+    Code.UNAUTHORISED: 401,
     Code.REFUSED: 403,
     Code.FOREIGN: 403,
     Code.NOT_FOUND: 404,
@@ -50,6 +52,7 @@ STATUSES: Mapping[Code, int] = {
     Code.QUEUE_FULL: 429,
     Code.INTERNAL: 500,
     Code.NOT_READY: 503,
+    Code.DEGRADED: 503,
 }
 
 
@@ -72,17 +75,6 @@ class RequestError(EverviewError):
             "column": self.column,
         }
         return json.dumps({"error": error}).encode()
-
-
-def headers(head: Head) -> dict[str, str]:
-    """What is known of a body that has no place for it; ASCII, as headers must be. The count and
-    whether rows were left out are missing where the body is streamed."""
-    told = {"Everview-Coverage": json.dumps(list(head.coverage))}
-    if head.row_count is not None:
-        told["Everview-Row-Count"] = str(head.row_count)
-    if head.truncated is not None:
-        told["Everview-Truncated"] = json.dumps(head.truncated)
-    return told
 
 
 def shortened(message: str) -> str:

@@ -1,4 +1,5 @@
-"""`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0] [--memory 2GB]`: serving.
+"""`python -m serving.run --state DIR [--host 127.0.0.1] [--port 0] [--memory 2GB] [--tokens FILE]`:
+serving.
 
 Answers `/healthz` at once; waits, not ready, while there is no ledger or no stream. SIGTERM and
 SIGINT end it with exit code 0, a second one at once. Exit code 1: the address cannot be had, or
@@ -22,13 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from types import FrameType
 
-import uvicorn
-
 from serving.coverage import iso
 from serving.front.api import application
 from serving.front.front import Front
+from serving.front.listening import Server
 from serving.front.neighbours import LOOPBACK
 from serving.front.pool import Pool
+from serving.front.tokens import Tokens, TokensInvalid
 
 REPORT_SECONDS = 0.5
 MEMORY = "2GB"
@@ -59,16 +60,8 @@ class Serving:
         self._pool = Pool(options.state, options.workers, options.memory)
         self._front = Front(self._pool)
         self._failed = False
-        self._server = uvicorn.Server(
-            uvicorn.Config(
-                application(self._front, _hosts(options.host)),
-                lifespan="off",
-                access_log=False,
-                log_level="warning",
-                timeout_graceful_shutdown=1,
-                h11_max_incomplete_event_size=64 * 1024,
-            )
-        )
+        hosts = _hosts(options.host)
+        self._server = Server(application(self._front, hosts, options.tokens))
 
     def run(self) -> int:
         self._report("starting")
@@ -149,12 +142,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         action="store_true",
         help="allow an address that others reach: anybody may then ask anything",
     )
+    help_ = "who may ask: a file of lines NAME SHA256-OF-TOKEN; default: anybody who can"
+    parser.add_argument("--tokens", type=Path, metavar="FILE", help=help_)
     options = parser.parse_args(arguments)
-    if not _loopback(options.host):
+    if options.tokens is not None:
+        try:
+            options.tokens = Tokens(options.tokens)
+        except TokensInvalid as error:
+            parser.error(str(error))
+    elif not _loopback(options.host):
         if not options.insecure_listen:
             parser.error(
-                f"--host must be a loopback address; got {options.host!r}, which others can reach, "
-                "and there is no authentication. Add --insecure-listen to do it all the same"
+                f"--host must be a loopback address; got {options.host!r}, which others can reach. "
+                "Say who may ask with --tokens FILE, or add --insecure-listen to let anybody ask"
             )
         sys.stderr.write(
             f"WARNING: listening on {options.host}: ANYBODY who reaches it may ask ANYTHING\n"

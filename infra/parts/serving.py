@@ -8,21 +8,26 @@ import sys
 from datetime import datetime
 from pathlib import Path
 
+from infra import asking
+from infra.settings import ServingSettings
 from infra.supervisor import Health, Part
 
 ANSWER_WITHIN = 3.0
 
 
-def part(state: Path, host: str, port: int) -> Part:
-    """The front at an address of this machine."""
+def part(state: Path, chosen: ServingSettings, port: int, tokens: Path | None) -> Part:
+    """The front at a port of this machine; `tokens` says who may ask, None lets anybody."""
 
     def probe(pid: int, _now: datetime) -> Health:
-        return health(state / "run" / "serving.json", pid, host, port)
+        return health(state / "run" / "serving.json", pid, chosen.near, port)
 
-    command = (sys.executable, "-P", "-m", "serving.run", "--state", str(state))
+    command = [sys.executable, "-P", "-m", "serving.run", "--state", str(state)]
+    command += ["--host", chosen.host, "--port", str(port)]
+    if tokens is not None:
+        command += ["--tokens", str(tokens)]
     return Part(
         name="serving",
-        command=(*command, "--host", host, "--port", str(port)),
+        command=tuple(command),
         environment={"PYTHONUNBUFFERED": "1"},
         probe=probe,
         grace=4.0,
@@ -39,7 +44,7 @@ def health(file: Path, pid: int, host: str, port: int) -> Health:
         return Health(alive=False, ready=False, note="is starting")
     connection = http.client.HTTPConnection(host, port, timeout=ANSWER_WITHIN)
     try:
-        connection.request("GET", "/readyz")
+        connection.request("GET", "/readyz", headers=asking.authorisation())
         answer = connection.getresponse()
         body = answer.read(1000).decode("utf-8", "replace")
     except (OSError, http.client.HTTPException) as error:

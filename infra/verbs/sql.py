@@ -22,7 +22,7 @@ from infra.asking import Answers, QueryRefused
 
 FORMATS = ("table", "json", "csv")
 NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
-OURS = ("deadline", "not_ready", "queue_full", "damaged", "internal")
+OURS = ("deadline", "not_ready", "queue_full", "damaged", "internal", "unauthorised")
 """Codes that do not blame the query (exit code 1 instead of 2), by their start."""
 
 

@@ -125,7 +125,7 @@ class _Run:
             wanted |= {"airflow": chosen.airflow.port}
         open_ = ports.choose(state / "run" / "ports.json", wanted)
         self.servers = chosen.kafka.bootstrap_servers or f"127.0.0.1:{open_['kafka']}"
-        host = chosen.serving.host
+        host = chosen.serving.near
         self.http = f"http://{f'[{host}]' if ':' in host else host}:{open_['serving']}"
         self.airflow = f"http://127.0.0.1:{open_['airflow']}" if with_airflow else None
         parts: list[Part] = []
@@ -148,7 +148,8 @@ class _Run:
                 retain=chosen.retention.ages,
             )
         )
-        parts.append(serving.part(state, host, open_["serving"]))
+        tokens = folder / chosen.serving.tokens if chosen.serving.tokens else None
+        parts.append(serving.part(state, chosen.serving, open_["serving"], tokens))
         if with_airflow:
             parts.append(
                 airflow.part(

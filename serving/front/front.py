@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import replace
-from typing import Any, Protocol
+from typing import Any
 
 from serving.envelope import Code, RequestError
 from serving.front import board, cache
@@ -19,20 +19,6 @@ from serving.front.pool import Pool
 from serving.query import Query, Reply
 
 QUEUE = 256
-
-
-class Answers(Protocol):
-    """What the routes need."""
-
-    async def answer(self, query: Query, user: str, timeout_ms: int) -> Reply: ...
-
-    def views(self) -> dict[str, dict[str, Any]]: ...
-
-    def streams(self) -> list[dict[str, Any]]: ...
-
-    def unready(self) -> list[str]: ...
-
-    def waiting(self) -> dict[str, str]: ...
 
 
 class Front:

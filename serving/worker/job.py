@@ -18,7 +18,7 @@ from serving import catalog, coverage, formats
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import Code, RequestError, from_engine
 from serving.query import Head, Query, Sink
-from serving.worker import guard, laid, raw
+from serving.worker import guard, laid, raw, strict
 from serving.worker.guard import Relation, Statement
 from serving.worker.laid import LaidFile
 from serving.worker.tables import Tables
@@ -87,6 +87,7 @@ class Job:
         cursor.execute("BEGIN TRANSACTION READ ONLY")
         found, streams = _covered(cursor, statement.relations)
         covered = tuple(each.json() for each in found)
+        strict.admit(self._query, covered)
         self._check_stopped()
         files = laid.read(cursor, [each.view for each in found if each.laid])
         self._files = files = [*files, *raw.files(cursor, streams)]

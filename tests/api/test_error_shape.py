@@ -105,7 +105,9 @@ def test_fields_that_cannot_be_meant(
         (b"SELECT '\xff'", "text/plain", Code.BAD_REQUEST),
         (json.dumps({"sql": "SELECT '\ud800'"}).encode(), "application/json", Code.BAD_REQUEST),
         (b"sql=SELECT+1", "application/x-www-form-urlencoded", Code.MEDIA_TYPE),
+        (b'{"a":' * 100_000, "application/json", Code.BAD_REQUEST),
         (b"x" * 300_000, "text/plain", Code.TOO_LARGE),
+        (b" " * 2**20 + b"x", "application/json", Code.TOO_LARGE),
     ],
 )
 def test_bodies_that_cannot_be_read(
@@ -127,6 +129,14 @@ def test_bodies_that_cannot_be_read(
         ("GET", "/sql?q=SELECT+1&max_rows=x", {}, Code.BAD_REQUEST),
         ("GET", "/sql?q=SELECT+1", {"Accept": "text/html"}, Code.NOT_ACCEPTABLE),
         ("DELETE", "/sql", {}, Code.METHOD_NOT_ALLOWED),
+        ("OPTIONS", "/sql", {}, Code.METHOD_NOT_ALLOWED),
+        ("PUT", "/events", {}, Code.METHOD_NOT_ALLOWED),
+        ("GET", "/%2e%2e/%2e%2e/etc/passwd", {}, Code.NOT_FOUND),
+        ("GET", "/views/%2e%2e/%2e%2e", {}, Code.NOT_FOUND),
+        ("GET", "/sql%2f?q=SELECT+1", {}, Code.NOT_FOUND),
+        ("GET", "/sql?q=SELECT+1&params=[1]", {}, Code.BAD_REQUEST),
+        ("GET", "/sql?q=SELECT+1&sql=SELECT+2", {}, Code.BAD_REQUEST),
+        ("GET", "/sql?q=SELECT+1&token=x", {}, Code.BAD_REQUEST),
         ("POST", "/views", {}, Code.METHOD_NOT_ALLOWED),
         ("POST", "/sql", {"Content-Encoding": "gzip"}, Code.MEDIA_TYPE),
         ("GET", "/healthz", {"Host": "evil.example"}, Code.FOREIGN),
@@ -140,6 +150,16 @@ def test_requests_that_lead_nowhere(
     client: httpx.Client, method: str, path: str, headers: dict[str, str], code: Code
 ) -> None:
     assert error(client.request(method, path, headers=headers))["code"] == code
+
+
+def test_methods(client: httpx.Client) -> None:
+    allowed = client.options("/sql").headers["allow"]
+    assert sorted(allowed.split(", ")) == ["GET", "HEAD", "POST"]
+    for path in ("/healthz", "/views", "/sql?q=SELECT+1"):
+        head, whole = client.head(path), client.get(path)
+        assert (head.status_code, head.content) == (200, b"")
+        assert head.headers["content-type"] == whole.headers["content-type"]
+    assert client.head("/views/nowhere").status_code == 404
 
 
 def test_a_deadline(client: httpx.Client) -> None:

@@ -18,8 +18,9 @@ import pytest
 from pyarrow import parquet as pq
 
 from serving import formats
-from serving.envelope import Code, RequestError, headers
+from serving.envelope import Code, RequestError
 from serving.formats import CHUNK_BYTES, media, result
+from serving.front.coverage_header import headers
 from serving.query import Head, Query, Whole
 from serving.worker.job import HELD_BYTES, Job
 from serving.worker.tables import Tables

@@ -16,7 +16,10 @@ from typing import Any
 import httpx
 import pytest
 
+from infra import asking
+from infra.asking import Answers, QueryRefused
 from serving import run
+from serving.front import tokens
 from tests.api.world import World
 
 pytestmark = pytest.mark.slow
@@ -128,6 +131,28 @@ def test_bad_use(
     assert process.process.returncode == 2
     assert words in errors
     assert not process.file.exists()
+
+
+def test_who_has_a_token_may_ask_from_elsewhere(
+    tmp_path: Path, processes: list[Process], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    token = tokens.make(tmp_path / "tokens", "ann")
+    world = World(tmp_path)
+    world.epoch([{"k": "a", "n": 3}])
+    process = Process(world.state, "--host", "0.0.0.0", "--tokens", str(tmp_path / "tokens"))
+    processes.append(process)
+    answers = Answers(process.until("running").replace("0.0.0.0", "127.0.0.1"), world.state)
+    monkeypatch.delenv(asking.TOKEN, raising=False)
+    with pytest.raises(QueryRefused, match="set EVERVIEW_TOKEN to one"):
+        answers.sql("FROM everything")
+    with pytest.raises(QueryRefused, match="set EVERVIEW_TOKEN to one"):
+        answers.get("/views")
+    monkeypatch.setenv(asking.TOKEN, token)
+    assert answers.table("FROM everything")["rows"] == [[1, 3, "a"]]
+    assert len(answers.get("/streams")["streams"]) == 1
+    code, errors = process.end(signal.SIGTERM)
+    assert code == 0
+    assert "WARNING" not in errors
 
 
 def test_memory_is_limited(tmp_path: Path, processes: list[Process]) -> None:

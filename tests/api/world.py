@@ -14,7 +14,6 @@ from typing import Any
 
 import httpx
 import pyarrow as pa
-import uvicorn
 
 from schemas import registered
 from schemas.compile import CompiledView
@@ -28,8 +27,11 @@ from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
 from serving.follower.follow import LAY_ROWS, Follower
+from serving.front.answers import Answers
 from serving.front.api import application
+from serving.front.listening import USUAL, Limits, Server
 from serving.front.neighbours import LOOPBACK
+from serving.front.tokens import Tokens
 from serving.worker.tables import Tables
 from tests.api.layers import Layers
 from tests.api.threads import ThreadedFront
@@ -273,16 +275,12 @@ class Served:
 
 
 @contextmanager
-def http(front: ThreadedFront) -> Iterator[httpx.Client]:
+def http(
+    front: Answers, tokens: Tokens | None = None, limits: Limits = USUAL
+) -> Iterator[httpx.Client]:
     """The application behind a real server on a loopback port."""
-    config = uvicorn.Config(
-        application(front, LOOPBACK),
-        port=0,
-        lifespan="off",
-        log_level="critical",
-        timeout_graceful_shutdown=1,
-    )
-    server = uvicorn.Server(config)
+    app = application(front, LOOPBACK, tokens)
+    server = Server(app, limits, port=0, log_level="critical")
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

@@ -36,6 +36,17 @@ def test_a_file_and_then_the_environment_override(tmp_path: Path) -> None:
     assert (found.kafka.port, found.serving.port, found.kafka.create_topics) == (9092, 81, True)
 
 
+def test_an_address_that_others_reach_needs_tokens(tmp_path: Path) -> None:
+    variable = {"EVERVIEW_SERVING_HOST": "0.0.0.0"}
+    refused = "$EVERVIEW_SERVING_HOST:1:1: serving.host must be one of 127.0.0.1, localhost, ::1"
+
+    (found,) = problems(tmp_path, "", variable)
+    assert found.startswith(refused)
+    (tmp_path / "everview.toml").write_text('[serving]\ntokens = "tokens"\n')
+    chosen = settings.load(tmp_path, variable).serving
+    assert (chosen.host, chosen.near, chosen.tokens) == ("0.0.0.0", "127.0.0.1", "tokens")
+
+
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
@@ -68,8 +79,8 @@ def test_a_file_and_then_the_environment_override(tmp_path: Path) -> None:
         ),
         (
             "[serving]\nhost = '0.0.0.0'\n",
-            "everview.toml:2:1: serving.host must be one of 127.0.0.1, localhost, ::1: "
-            "there is no login; got '0.0.0.0'",
+            "everview.toml:2:1: serving.host must be one of 127.0.0.1, localhost, ::1 while "
+            "serving.tokens names no file that says who may ask; got '0.0.0.0'",
         ),
         (
             "[kafka]\nbootstrap_servers = 'broker'\n",

@@ -17,7 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from infra import processes, supervisor
+from infra import asking, processes, supervisor
 from infra.supervisor import Health, Notice, Part, Seen, Supervisor
 
 WAIT = 30.0
@@ -106,11 +106,17 @@ def start(tmp_path: Path) -> Iterator[Start]:
         assert processes.marked(watched.id) == []
 
 
-def test_parts_become_ready_and_stop_in_reverse_order(start: Start) -> None:
+def test_parts_become_ready_and_stop_in_reverse_order(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(asking.TOKEN, "of whoever started the stack")
     names = ("kafka", "streaming", "serving")
     stack = start(*(Part(name, python(SLEEPS), well) for name in names))
     stack.until(lambda: all(stack.state(name) == "ready" for name in names))
     assert all(part.ready_after is not None for part in stack.seen.values())
+    inherited = psutil.Process(stack.pid("serving")).environ()
+    assert "PATH" in inherited
+    assert asking.TOKEN not in inherited
 
     stack.supervisor.stop()
     stack.thread.join(WAIT)

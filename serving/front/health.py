@@ -1,0 +1,30 @@
+"""`/healthz` and `/readyz`, which need no token: a supervisor or a load balancer asks them.
+
+Who has no token where tokens are in use learns whether, and not why.
+"""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from serving.envelope import Code, RequestError
+from serving.front.answers import Answers
+
+
+class Health:
+    """The routes."""
+
+    def __init__(self, front: Answers) -> None:
+        self._front = front
+
+    async def healthz(self, request: Request) -> Response:  # noqa: ARG002
+        return JSONResponse({"healthy": True})
+
+    async def readyz(self, request: Request) -> Response:
+        known = request.state.user is not None
+        reasons = self._front.unready()
+        if reasons:
+            raise RequestError(Code.NOT_READY, "; ".join(reasons) if known else "not ready")
+        waiting = self._front.waiting() if known else {}
+        return JSONResponse({"ready": True, **({"waiting": waiting} if waiting else {})})
