@@ -273,6 +273,22 @@ RULES: Mapping[str, Mapping[str, Rule]] = {
             meaning="the file that says who may ask; `everview token NAME` fills it, and it is "
             "read again when it changes; a path is of the project",
         ),
+        "disk_floor": Rule(
+            str,
+            "1g",
+            SIZE_WORDS,
+            _matches(SIZE),
+            size,
+            meaning="what the disk of the state must have left for serving to be ready",
+        ),
+        "freshness_limit": Rule(
+            str,
+            "",
+            "'' (none), or a span of time such as '1 minute'",
+            lambda text: not text or (_is_span(text) and span(text) > timedelta(0)),
+            _age,
+            meaning="how old answers may be for serving to be ready",
+        ),
     },
     "airflow": {
         "own": Rule(
@@ -336,11 +352,13 @@ class BatchSettings:
 
 @dataclass(frozen=True)
 class ServingSettings:
-    """Where queries are answered, and to whom."""
+    """Where queries are answered, to whom, and when that is as it should be."""
 
     host: str
     port: int
     tokens: str  # the path of a file; "": to anybody
+    disk_floor: int  # bytes
+    freshness_limit: timedelta | None
 
     @property
     def near(self) -> str:

@@ -19,13 +19,14 @@ import pyarrow as pa
 
 from schemas.compile import CompiledView
 from schemas.ledger.history import EpochsRow, History
+from serving.coverage import PARTITION, STREAM, VIEW
 from serving.coverage import SCHEMA as INTERNAL
-from serving.coverage import STREAM, VIEW
 from serving.follower import rejected
 
 SCHEMA = "everview"
 
 Facts = tuple[tuple[str, str, str], ...]  # column, type, field of the coverage's facts
+MOMENT = "MOMENT"  # a TIMESTAMP that is told in microseconds since 1970
 
 _LAID: Mapping[str, tuple[str, Facts]] = {
     "views": (
@@ -39,6 +40,7 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("epoch", "BIGINT", "epoch"),
             ("position", "JSON", "position"),
             ("fresh_as_of", "TIMESTAMP", "fresh_as_of"),
+            ("published", "TIMESTAMP", "published"),
             ("degraded", "VARCHAR", "degraded"),
             ("waits", "VARCHAR", "waits"),
             ("since", "BIGINT", "since"),
@@ -55,6 +57,8 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
             ("sealed", "BIGINT", "sealed"),
             ("position", "JSON", "position"),
             ("fresh_as_of", "TIMESTAMP", "fresh_as_of"),
+            ("newest_event", MOMENT, "newest_event"),
+            ("low_watermark", MOMENT, "low_watermark"),
             ("degraded", "VARCHAR", "degraded"),
             ("lost", "JSON", "lost"),
             ("raw_since", "BIGINT", "raw_since"),
@@ -75,13 +79,16 @@ _LAID: Mapping[str, tuple[str, Facts]] = {
         ),
     ),
     "freshness": (
-        VIEW,
+        PARTITION,
         (
-            ("view", "VARCHAR", "view"),
+            ("stream", "VARCHAR", "stream"),
+            ("partition", "INTEGER", "partition"),
+            ("newest_event", MOMENT, "newest_event"),
+            ("low_watermark", MOMENT, "low_watermark"),
+            ("read_to", MOMENT, "read_to"),
+            ("newest_record", MOMENT, "newest_record"),
             ("epoch", "BIGINT", "epoch"),
             ("instant", "TIMESTAMP", "fresh_as_of"),
-            ("cut", "BIGINT", "cut"),
-            ("published", "TIMESTAMP", "published"),
         ),
     ),
 }
@@ -142,8 +149,16 @@ EMPTY: Mapping[str, pa.Table] = {
     relation: pa.schema(dict(columns)).empty_table() for relation, columns in _TABLES.items()
 }
 
-_VIEW = Template("CREATE VIEW everview.$relation AS SELECT $columns FROM $source $condition")
+_VIEW = Template("CREATE VIEW everview.$relation AS SELECT $columns FROM $source")
 _FACT = Template("CAST(facts->>'$$.$fact' AS $kind) AS $column")
+_MOMENT = Template("make_timestamp(CAST(facts->>'$$.$fact' AS BIGINT)) AS $column")
+_OF_KIND = Template(f"{INTERNAL}.coverage WHERE kind = '$kind'")
+_LISTED = Template("(SELECT unnest(CAST(facts->'$$.$fact' AS JSON[])) AS facts FROM $source)")
+_SOURCES: Mapping[str, str] = {
+    VIEW: _OF_KIND.substitute(kind=VIEW),
+    STREAM: _OF_KIND.substitute(kind=STREAM),
+    PARTITION: _LISTED.substitute(fact="partitions", source=_OF_KIND.substitute(kind=STREAM)),
+}
 _TABLE = Template("CREATE OR REPLACE TABLE everview.$relation AS FROM new_rows")
 _APPEND = "INSERT INTO everview.epochs VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
 _APPEND_ALL = "INSERT INTO everview.epochs FROM new_rows"
@@ -153,16 +168,13 @@ def create(connection: duckdb.DuckDBPyConnection) -> None:
     """The relations that are laid over the coverage."""
     for relation, (kind, columns) in _LAID.items():
         listed = ", ".join(
-            _FACT.substitute(fact=fact, kind=type_name, column=column)
+            (_MOMENT if type_name == MOMENT else _FACT).substitute(
+                fact=fact, kind=type_name, column=f'"{column}"'
+            )
             for column, type_name, fact in columns
         )
         connection.execute(
-            _VIEW.substitute(
-                relation=relation,
-                columns=listed,
-                source=f"{INTERNAL}.coverage",
-                condition=f"WHERE kind = '{kind}'",
-            )
+            _VIEW.substitute(relation=relation, columns=listed, source=_SOURCES[kind])
         )
 
 

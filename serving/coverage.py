@@ -18,6 +18,7 @@ import pyarrow as pa
 
 SCHEMA = "everview_internal"  # where served tables live; no statement of a client reaches it
 VIEW, STREAM = "view", "stream"
+PARTITION = "partition"  # listed in the facts of its stream
 
 _FIELDS: dict[str, pa.DataType] = {"kind": pa.string(), "name": pa.string(), "facts": pa.string()}
 _COLUMNS = pa.schema(_FIELDS)
@@ -73,6 +74,20 @@ class Coverage:
 
 
 @dataclass(frozen=True)
+class PartitionCoverage:
+    """What was seen of one partition up to that state; times are those of `schemas.observed`."""
+
+    stream: str
+    partition: int
+    newest_event: int | None
+    low_watermark: int | None
+    read_to: int | None
+    newest_record: int | None
+    epoch: int
+    fresh_as_of: str | None
+
+
+@dataclass(frozen=True)
 class StreamCoverage:
     """How far a stream is, at the same state."""
 
@@ -89,6 +104,9 @@ class StreamCoverage:
     files_until: int = 0  # `raw` reads epochs up to it from files, later ones from memory
     raw_since: int | None = None  # the first epoch that the master has; None: the first there was
     raw_waits: str | None = None  # why `raw.<stream>` is not to be asked, as what follows it
+    newest_event: int | None = None  # microseconds since 1970, as are all times of `observed`
+    low_watermark: int | None = None
+    partitions: list[PartitionCoverage] = field(default_factory=list)
 
     def raw(self) -> Coverage:
         """What `raw.<stream>` covers."""

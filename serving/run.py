@@ -18,6 +18,7 @@ import re
 import signal
 import socket
 import sys
+import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -30,6 +31,8 @@ from serving.front.listening import Server
 from serving.front.neighbours import LOOPBACK
 from serving.front.pool import Pool
 from serving.front.tokens import Tokens, TokensInvalid
+from serving.front.watch import DISK_FLOOR, Limits, Watch, Watched
+from serving.log import set_up
 
 REPORT_SECONDS = 0.5
 MEMORY = "2GB"
@@ -40,7 +43,9 @@ log = logging.getLogger("serving")
 
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    set_up("serving")
+    if not _loopback(options.host):
+        log.warning("listening on %s: ANYBODY who reaches it may ask ANYTHING", options.host)
     try:
         listening = socket.create_server((options.host, options.port), family=_family(options.host))
     except OSError as error:
@@ -57,11 +62,14 @@ class Serving:
         self._listening = listening
         self._report_path = options.state / "run" / "serving.json"
         self._url = _url(listening)
-        self._pool = Pool(options.state, options.workers, options.memory)
-        self._front = Front(self._pool)
+        limits = Limits(options.disk_floor, options.freshness_limit)
+        self._watch = Watch(time.time, time.monotonic, limits)
+        self._pool = Pool(options.state, options.workers, options.memory, self._watch.tell)
+        self._front = Front(self._pool, killed=self._watch.queries.killed)
+        self._answers = Watched(self._front, self._watch)
         self._failed = False
         hosts = _hosts(options.host)
-        self._server = Server(application(self._front, hosts, options.tokens))
+        self._server = Server(application(self._answers, hosts, options.tokens, self._watch))
 
     def run(self) -> int:
         self._report("starting")
@@ -100,8 +108,8 @@ class Serving:
         """Says what the server waits for, once for each reason, and writes its report."""
         last: tuple[list[str], list[str]] | None = None
         while True:
-            reasons = self._front.unready()
-            waiting = [f"view {view!r} {why}" for view, why in self._front.waiting().items()]
+            reasons = self._answers.unready()
+            waiting = [f"view {view!r} {why}" for view, why in self._answers.waiting().items()]
             if (reasons, waiting) != last:
                 log.info("%s", "; ".join(reasons or ["ready", *waiting]))
                 self._report("starting" if reasons else "running")
@@ -138,6 +146,17 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     help_ = "how many statements may run at once; default: one per core, at least two"
     parser.add_argument("--workers", type=int, default=max(2, os.cpu_count() or 1), help=help_)
     parser.add_argument(
+        "--disk-floor",
+        type=int,
+        default=DISK_FLOOR,
+        help="bytes that the disk of the state must have left; default: %(default)s",
+    )
+    parser.add_argument(
+        "--freshness-limit",
+        type=float,
+        help="seconds that answers may be old; without it they may be as old as they are",
+    )
+    parser.add_argument(
         "--insecure-listen",
         action="store_true",
         help="allow an address that others reach: anybody may then ask anything",
@@ -159,6 +178,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         sys.stderr.write(
             f"WARNING: listening on {options.host}: ANYBODY who reaches it may ask ANYTHING\n"
         )
+    if options.disk_floor < 0:
+        parser.error(f"--disk-floor must be 0 or more bytes; got {options.disk_floor}")
+    if options.freshness_limit is not None and not options.freshness_limit > 0:
+        parser.error(f"--freshness-limit must be above 0; got {options.freshness_limit:g}")
     if not 0 <= options.port < 2**16:
         parser.error(f"--port must be from 0 to 65535; got {options.port}")
     if options.workers < 2:

@@ -303,7 +303,14 @@ class Driver:
                 at, sealer = flow.writer.progress, self._sealers.get(name)
                 sealed, error = (sealer.sealed, sealer.error) if sealer else (0, None)
                 streams[name] = StreamReport(
-                    at.epoch, at.position.json(), flow.error, sealed, error
+                    at.epoch,
+                    at.position.json(),
+                    flow.error,
+                    sealed,
+                    error,
+                    flow.writer.epoch_seconds,
+                    flow.writer.commit_seconds,
+                    flow.logs,
                 )
         fatal = None if self._fatal is None else one_line(self._fatal)
         try:

@@ -7,6 +7,7 @@ plan file (ends) + position in memory (begins) -> ranges
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 import time
@@ -42,6 +43,7 @@ from schemas.ledger.epochs import (
 )
 from schemas.ledger.replays import Replay, ReplayPart
 from schemas.ledger.sealing import counted_ids
+from schemas.observed import Epoch, Seen
 from schemas.position import Range
 from schemas.registered import StreamPlan
 from schemas.storage import DataRoot
@@ -49,7 +51,7 @@ from streaming import source
 from streaming.replay import ReplayTask
 from streaming.settings import Settings
 from streaming.task import REPORT_SCHEMA, EpochIds, FoldTask, SealedIds, TaskReport
-from streaming.topics import Topics
+from streaming.topics import TopicFacts, Topics
 
 log = logging.getLogger("streaming")
 Done = TypeVar("Done")
@@ -98,6 +100,8 @@ class EpochWriter:
     commits: int = 0  # since the query started
     failed_size: int = 0  # offsets of the last micro-batch, if it failed while its tasks ran
     last_work: float = 0.0  # time.monotonic() of the last job
+    epoch_seconds: float | None = None  # of the last micro-batch that became an epoch
+    commit_seconds: float | None = None  # of its commit alone
 
     def __post_init__(self) -> None:
         self.idle.set()
@@ -112,9 +116,12 @@ class EpochWriter:
         topic_id: str,
         starts: Mapping[int, int],
         enough: int | None = None,
+        most: int | None = None,
     ) -> None:
         """A new query starts at these offsets, which the ledger's position gave; it ends by
-        `Enough` after that many epochs."""
+        `Enough` after that many epochs. It takes at most `most` offsets at once."""
+        self._most = self.settings.max_events_per_epoch if most is None else most
+        self._begun = self.now()
         self._checkpoint, self.progress, self._topic_id = checkpoint, at, topic_id
         self._next = dict(starts)
         self.error, self.commits, self.failed_size, self._enough = None, 0, 0, enough
@@ -176,10 +183,10 @@ class EpochWriter:
 
     def _micro_batch(self, frame: DataFrame, batch: int) -> None:
         begun = time.monotonic()
-        ranges = self._ranges(batch, self.plan.topic)
+        ranges, read_to = self._ranges(batch, self.plan.topic)
         if not any(each.size for each in ranges):
             return
-        commit = self._planned(lambda plan: self._epoch(frame, plan, ranges))
+        commit = self._planned(lambda plan: self._epoch(frame, plan, ranges, read_to))
         self._committed(commit, time.monotonic() - begun)
 
     def _planned(self, work: Callable[[StreamPlan], Done]) -> Done:
@@ -239,25 +246,43 @@ class EpochWriter:
             self._say_left_out(task, reports)
         return commit, part
 
-    def _ranges(self, batch: int, topic: str) -> tuple[Range, ...]:
-        ends = source.planned(self._checkpoint, batch, topic)
+    def _ranges(self, batch: int, topic: str) -> tuple[tuple[Range, ...], datetime | None]:
+        """The ranges of a micro-batch, and when the ends of the logs were asked for: under `once`
+        that was when the query began."""
+        planned = source.planned(self._checkpoint, batch, topic)
+        read_to = self._begun if self.settings.once else planned.at
         try:
-            return source.ranges(self._next, ends)
+            return source.ranges(self._next, planned.ends), read_to
         except RangeInvalid as error:
             self.check_topic(topic)  # a recreated topic starts again from 0
-            begin = self._next.get(error.partition, 0)
-            raise RangeNotContiguous(error.partition, begin, ends[error.partition]) from error
+            begin, end = self._next.get(error.partition, 0), planned.ends[error.partition]
+            raise RangeNotContiguous(error.partition, begin, end) from error
 
-    def _epoch(self, frame: DataFrame, plan: StreamPlan, ranges: tuple[Range, ...]) -> EpochCommit:
+    def _epoch(
+        self,
+        frame: DataFrame,
+        plan: StreamPlan,
+        ranges: tuple[Range, ...],
+        read_to: datetime | None,
+    ) -> EpochCommit:
         # an empty range too where it says that its partition was there from the first epoch
         there = self.progress.position.offsets
         task = self._task(plan, tuple(r for r in ranges if r.size or r.partition not in there))
         reports = self._tasks(frame, task, ranges)
         check_offsets(self.stream, ranges, reports)
         self.check_topic(plan.topic)
-        commit = self._commit(task, plan, reports)
+        ended = source.read_to_their_ends(ranges, self._most)
+        told = observed(
+            reports,
+            read_to=None if read_to is None else min(read_to, task.instant),
+            ended=frozenset() if read_to is None else ended,
+            timed=plan.stream.event_time is not None,
+        )
+        commit = replace(self._commit(task, plan, reports), observed=told)
         failpoint("epoch.before_commit")
+        begun = time.monotonic()
         commit_epoch(self.ledger, commit)
+        self.commit_seconds = time.monotonic() - begun
         failpoint("epoch.after_commit")
         self._say_left_out(task, reports)
         return commit
@@ -387,13 +412,15 @@ class EpochWriter:
         self._sealed = SealedIds(found.sealed_until, found.sealed)
         return [EpochIds(epoch, files) for epoch, files in found.epochs]
 
-    def check_topic(self, topic: str) -> None:
-        """The topic is the one that the query began with; `TopicRecreated` or `TopicMissing`."""
+    def check_topic(self, topic: str) -> TopicFacts:
+        """The topic as it is now, if it is the one that the query began with; else `TopicRecreated`
+        or `TopicMissing`."""
         facts = self.topics.facts(topic)
         if facts is None:
             raise TopicMissing(self.stream, topic)
         if facts.id != self._topic_id:
             raise TopicRecreated(self.stream, topic, self._topic_id, facts.id)
+        return facts
 
     def _committed(self, commit: EpochCommit, seconds: float) -> None:
         last = self.progress
@@ -413,6 +440,7 @@ class EpochWriter:
             if not self._catch_up.left:
                 self._catch_up = None
         self.commits += 1
+        self.epoch_seconds = seconds
         for version, _ in commit.suspended:  # the reason may quote an event: it is in the ledger
             log.warning(
                 "stream %s: version %s is suspended from epoch %d on",
@@ -471,6 +499,22 @@ def merge_suspended(reports: Iterable[TaskReport]) -> tuple[tuple[str, str], ...
         for version, message in report.suspended:
             found.setdefault(version, message)
     return tuple(sorted(found.items()))
+
+
+def observed(
+    reports: Iterable[TaskReport], *, read_to: datetime | None, ended: frozenset[int], timed: bool
+) -> Epoch:
+    """What the tasks tell of event times and rejects, put together in the order of offsets."""
+    told = list(reports)
+    reasons, seen = Counter[str](), dict[int, Seen]()
+    for report in told:
+        reasons.update(report.reasons)
+    for partition in sorted({each for report in told for each in report.times}):
+        parts = [report for report in told if partition in report.times]
+        parts.sort(key=lambda report: report.seen[partition])
+        seen[partition] = functools.reduce(Seen.then, (each.times[partition] for each in parts))
+    future = sum(report.future for report in told)
+    return Epoch(seen, read_to, ended, dict(reasons), future, timed)
 
 
 def segment_file(report: TaskReport) -> SegmentFile:

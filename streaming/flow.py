@@ -40,6 +40,7 @@ from schemas.position import Range
 from schemas.registered import StreamPlan
 from streaming import source
 from streaming.epoch import Enough, EpochWriter, Leaving
+from streaming.report import LogEnds
 from streaming.session import is_alive
 from streaming.settings import Settings
 from streaming.topics import UNREACHABLE, TopicFacts
@@ -75,6 +76,9 @@ class Flow:
         self._stopping = writer.stopping
         self._query: StreamingQuery | None = None
         self._said: str | None = None
+        self.logs: LogEnds | None = None  # as they were when they were last asked for
+        self._kept_ms: int | None = None
+        self._kept_again = 0.0  # time.monotonic() of the next question
         self._replay_failures = 0
         self._most = settings.max_events_per_epoch  # offsets per micro-batch of the next query
         self._thread = threading.Thread(target=self._run, name=f"flow-{self.stream}", daemon=True)
@@ -202,7 +206,8 @@ class Flow:
         stops.went_on(writer.ledger, self.stream, writer.token, starts, first)
         checkpoint = fresh_checkpoint(settings.scratch, self.stream, writer.token)
         reduced = self._most < settings.max_events_per_epoch
-        writer.begin(checkpoint, at, facts.id, starts, settings.grow_after if reduced else None)
+        enough = settings.grow_after if reduced else None
+        writer.begin(checkpoint, at, facts.id, starts, enough, self._most)
         there = {partition: max(start, first[partition]) for partition, start in starts.items()}
         frame = source.read(self._session, settings, plan.topic, there, self._most)
         self._session.sparkContext.setLocalProperty("spark.scheduler.pool", self.stream)
@@ -244,13 +249,27 @@ class Flow:
                 continue
             probed = time.monotonic()
             try:
-                self.writer.check_topic(topic)
+                facts = self.writer.check_topic(topic)
+                self._look_at_logs(topic, facts.partitions)
                 if self.error is not None:
                     log.info("stream %s: Kafka answers again", self.stream)
                 self.error = self._said = None
             except UNREACHABLE as error:
                 self.error = one_line(self._unreachable(error))
                 self._say(self.error, same="Kafka")
+
+    def _look_at_logs(self, topic: str, partitions: tuple[int, ...]) -> None:
+        """What is unread, and how long it stays: for those who watch."""
+        topics, moment = self.writer.topics, time.monotonic()
+        ends = topics.log_ends(topic, partitions)
+        if moment >= self._kept_again:
+            self._kept_again = moment + self._settings.kept_every
+            try:
+                self._kept_ms = topics.kept_ms(topic)
+            except (*UNREACHABLE, LookupError, ValueError) as error:
+                self._kept_ms = None  # who may read a topic need not be allowed to ask this
+                log.info("stream %s: how long Kafka keeps it: %s", self.stream, one_line(error))
+        self.logs = LogEnds(self.writer.now(), ends, self._kept_ms)
 
     def _ended(self, query: StreamingQuery, seconds: float) -> bool:
         """Waits for a query's end; Spark takes parts of a second, whatever its annotation says."""

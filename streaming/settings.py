@@ -73,7 +73,8 @@ class Settings:
     lease_ttl: timedelta = timedelta(seconds=15)
     lease_every: float = 3.0
     report_every: float = 1.0
-    probe_every: int = 5  # is the topic still the one that was declared?
+    probe_every: int = 5  # is the topic still the one that was declared, and where does it end?
+    kept_every: float = 60.0  # between two questions how long Kafka keeps a topic
     keep_alive_every: float = 30.0  # Spark ends Python workers after a minute without a task
     back_off_first: float = 1.0
     back_off_most: float = 30.0

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from pyspark.sql import DataFrame, SparkSession
 
 from schemas.errors import OffsetsGone
+from schemas.ledger.instant import ZERO
 from schemas.position import Position, Range
 from streaming.settings import Settings, milliseconds
 
@@ -94,11 +97,36 @@ def options(settings: Settings, topic: str) -> dict[str, str]:
     }
 
 
-def planned(checkpoint: Path, batch: int, topic: str) -> dict[int, int]:
-    """Partition -> end offset of a micro-batch, from the plan that Spark wrote before it began."""
+@dataclass(frozen=True)
+class Plan:
+    """A micro-batch as Spark planned it."""
+
+    ends: Mapping[int, int]  # partition -> end offset
+    # UTC, right after the ends of the logs were asked for; None where this Spark does not say it
+    at: datetime | None
+
+
+def planned(checkpoint: Path, batch: int, topic: str) -> Plan:
+    """The plan of a micro-batch that Spark wrote before it began."""
     lines = (checkpoint / "offsets" / str(batch)).read_text(encoding="utf-8").splitlines()
     ends: dict[str, int] = json.loads(lines[-1])[topic]
-    return {int(partition): end for partition, end in ends.items()}
+    told = json.loads(lines[-2]).get("batchTimestampMs")
+    at = None if told is None else ZERO + timedelta(milliseconds=told)
+    return Plan({int(partition): end for partition, end in ends.items()}, at)
+
+
+def read_to_their_ends(ranges: Iterable[Range], most: int) -> frozenset[int]:
+    """The partitions that a micro-batch of at most `most` offsets reads to where their logs ended
+    when it was planned.
+
+    Spark takes all that there is, up to that many offsets. Of more than that it takes from each
+    partition its share, rounded to a whole offset, and at least one. So where fewer are taken,
+    even counting what was rounded off, nothing was left; and a partition of which nothing is taken
+    has nothing.
+    """
+    planned = list(ranges)
+    all_of_it = sum(each.size for each in planned) < most - len(planned)
+    return frozenset(each.partition for each in planned if all_of_it or not each.size)
 
 
 def ranges(begun: Mapping[int, int], ends: Mapping[int, int]) -> tuple[Range, ...]:

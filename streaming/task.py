@@ -18,7 +18,7 @@ import json
 import tempfile
 import uuid
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import ClassVar
@@ -33,10 +33,12 @@ from schemas.errors import EpochIncomplete
 from schemas.failpoints import failpoint
 from schemas.id_file import IdFile
 from schemas.ledger.replays import Place
+from schemas.observed import Seen
 from schemas.position import Range
 from schemas.segment import Segment, SegmentOrigin, SegmentReader, encode
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
+from streaming.seen import reasons, seen_times
 
 REPORT_SCHEMA = "report string"
 FORGET_PARTS = 24  # ids that no longer matter go this often per `dedup_within`
@@ -83,6 +85,9 @@ class TaskReport:
     needs_ids_from: int | None = None  # the first epoch whose ids the worker lacks
     left_out: tuple[tuple[str, int], ...] = ()  # version, accepted events that do not fit it
     tried: Tried | None = None  # of a replay
+    times: Mapping[int, Seen] = field(default_factory=dict)  # by partition
+    future: int = 0  # accepted events with an event time after the epoch's instant
+    reasons: Mapping[str, int] = field(default_factory=dict)  # of rejects
 
     def json(self) -> str:
         return json.dumps(asdict(self))
@@ -94,6 +99,7 @@ class TaskReport:
         found["file"] = None if found["file"] is None else StoredFile(**found["file"])
         found["suspended"] = tuple((version, message) for version, message in found["suspended"])
         found["left_out"] = tuple((version, count) for version, count in found["left_out"])
+        found["times"] = {int(p): Seen(**seen) for p, seen in found["times"].items()}
         if found["tried"] is not None:
             until = Place(**found["tried"].pop("until"))
             found["tried"] = Tried(until, **found["tried"])
@@ -135,7 +141,9 @@ class FoldTask:
         if written != records.num_rows:
             found = f"{written} of {records.num_rows} in task {task}"
             raise EpochIncomplete(self.stream.name, self.epoch, found)
-        return self._written(task, seen, folded)
+        times, future = seen_times(self.stream, records, folded.master, self.instant)
+        report = self._written(task, seen, folded)
+        return replace(report, times=times, future=future, reasons=reasons(folded.rejects))
 
     def _fold(self, records: pa.Table) -> Folded | int:
         """What the records come to, or the first epoch whose ids this worker lacks for it."""

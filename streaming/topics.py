@@ -8,10 +8,11 @@ from datetime import timedelta
 from typing import Any
 
 from kafka import KafkaAdminClient, TopicPartition
-from kafka.admin import OffsetSpec
+from kafka.admin import ConfigResource, ConfigResourceType, OffsetSpec
 from kafka.errors import KafkaError, TopicAlreadyExistsError, UnknownTopicOrPartitionError
 
 UNREACHABLE = (KafkaError, OSError)
+RETENTION = "retention.ms"
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,19 @@ class Topics:
         wanted = {TopicPartition(topic, number): OffsetSpec.EARLIEST for number in partitions}
         found = self._ask("list_partition_offsets", wanted)
         return {each.partition: int(answer.offset) for each, answer in found.items()}
+
+    def log_ends(self, topic: str, partitions: Iterable[int]) -> dict[int, int]:
+        """The offset behind the last record of each partition, committed or not."""
+        wanted = {TopicPartition(topic, number): OffsetSpec.LATEST for number in partitions}
+        found = self._ask("list_partition_offsets", wanted)
+        return {each.partition: int(answer.offset) for each, answer in found.items()}
+
+    def kept_ms(self, topic: str) -> int | None:
+        """How long records of a topic are kept at least, milliseconds; None: for ever."""
+        wanted = ConfigResource(ConfigResourceType.TOPIC, topic, {RETENTION: None})
+        found = self._ask("describe_configs", [wanted], config_filter="all")
+        kept = int(found["topic"][topic][RETENTION]["value"])
+        return None if kept < 0 else kept
 
     def create(self, topic: str, partitions: int) -> None:
         """Make a topic; one that is there already stays as it is."""

@@ -18,6 +18,7 @@ import pytest
 from infra import cli
 from infra.asking import TOKEN
 from serving.envelope import STATUSES
+from serving.formats.media import NAMES
 from serving.front.requests import FIELDS
 from serving.front.tokens import Tokens
 from tests import pages
@@ -106,7 +107,7 @@ def test_every_error_and_every_option_is_told() -> None:
     as_of = {"as_of"}  # nothing answers it yet
     assert told == FIELDS - as_of
     told_formats = page.partition("## Formats")[2].partition("## ")[0]
-    for name, kind in formats.NAMES.items():
+    for name, kind in NAMES.items():
         assert f"| `{name}` | `{kind}` |" in told_formats
 
 

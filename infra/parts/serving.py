@@ -23,6 +23,9 @@ def part(state: Path, chosen: ServingSettings, port: int, tokens: Path | None) -
 
     command = [sys.executable, "-P", "-m", "serving.run", "--state", str(state)]
     command += ["--host", chosen.host, "--port", str(port)]
+    command += ["--disk-floor", str(chosen.disk_floor)]
+    if chosen.freshness_limit is not None:
+        command += ["--freshness-limit", f"{chosen.freshness_limit.total_seconds():g}"]
     if tokens is not None:
         command += ["--tokens", str(tokens)]
     return Part(

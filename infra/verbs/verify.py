@@ -13,6 +13,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -26,6 +27,7 @@ from infra import asking, batching, settings
 from infra.asking import Answers, QueryRefused
 from schemas.compile import sql
 from schemas.errors import EverviewError, StackNotRunning
+from schemas.ledger import figures
 from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.versions import ViewRow
 from schemas.storage import DataRoot
@@ -89,6 +91,9 @@ def _verified(
         )
     except EverviewError as error:
         return {"view": name, "error": str(error)}
+    if done.comparison.different:
+        now = datetime.now(UTC)
+        figures.differed(ledger, name, done.epoch, done.cut, done.comparison.different, now)
     told = {**done.json(), "from": "serving" if served else "files"}
     return {**told, "why": why} if why else told
 

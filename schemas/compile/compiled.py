@@ -49,6 +49,7 @@ class CompiledStream:
     master: str
     rejects: str
     ids: str
+    event_time: str | None = None  # the column that says when an event happened
 
     @property
     def key_types(self) -> tuple[tuple[str, str], ...]:
@@ -149,7 +150,15 @@ def compile_stream(stream: Stream, version: str) -> CompiledStream:
         rejects=f"SELECT {record}, _reason, _column, _expected, _found FROM parsed "
         "WHERE _reason IS NOT NULL ORDER BY _partition, _offset",
         ids=dedup.ids(stream),
+        event_time=_event_time(stream),
     )
+
+
+def _event_time(stream: Stream) -> str | None:
+    """As the column is spelled where it is declared."""
+    wanted = (stream.event_time or "").lower()
+    names = (column.name for column in stream.columns.columns)
+    return next((name for name in names if name.lower() == wanted), None)
 
 
 def compile_view(

@@ -19,11 +19,18 @@ from schemas.errors import GapBetweenLayers
 from schemas.ledger import tables
 from schemas.ledger.builds import PublicationRow, published_row
 from schemas.ledger.connect import Ledger, number
-from schemas.ledger.epochs import CommittedEpoch, committed_after, folded_members, position_of
+from schemas.ledger.epochs import (
+    CommittedEpoch,
+    committed_after,
+    folded_members,
+    observed_in,
+    position_of,
+)
 from schemas.ledger.files import BATCH, RUN, DataFile, data_file
 from schemas.ledger.sealing import covered
 from schemas.ledger.succession import Succession, succession
 from schemas.ledger.versions import ViewRow, served_views
+from schemas.observed import Observed
 from schemas.position import Position, Range
 
 EVERY = 2**31  # more epochs than are ever unsealed
@@ -58,6 +65,7 @@ class StreamContents:
     ranges: tuple[Range, ...]  # the offsets of all sealed epochs, by partition
     views: Mapping[str, ViewContents]
     epochs: tuple[CommittedEpoch, ...]  # every unsealed one, in order
+    observed: Observed | None  # after the last sealed epoch
 
 
 def contents(ledger: Ledger, stream: str) -> StreamContents:
@@ -80,6 +88,7 @@ def contents(ledger: Ledger, stream: str) -> StreamContents:
             ranges=tuple(covered(sealed).values()),
             views={row.name: _view(connection, row, sealed, folded, last) for row in rows},
             epochs=tuple(epochs),
+            observed=observed_in(sealed[-1]) if sealed else None,
         )
 
 

@@ -22,6 +22,7 @@ from schemas.ledger.connect import Ledger, number
 from schemas.ledger.files import SEGMENT
 from schemas.ledger.instant import aware
 from schemas.ledger.replays import ReplayPart
+from schemas.observed import Epoch, Observed
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
 
@@ -35,6 +36,7 @@ class Progress:
     position: Position
     topic_id: str | None  # None until the topic was seen
     instant: datetime | None  # UTC; None before the first epoch
+    observed: Observed | None = None  # after it; None before the first epoch that tells it
 
 
 @dataclass(frozen=True)
@@ -65,6 +67,7 @@ class EpochCommit:
     suspended: tuple[tuple[str, str], ...]  # (version id, message), from this epoch on
     uuid: str  # made once per epoch that is planned, kept when its commit is repeated
     replay: ReplayPart | None = None  # what it re-admits: then it covers no offsets
+    observed: Epoch | None = None  # of event times and rejects; None: nothing new
 
     def __post_init__(self) -> None:
         aware(self.instant)
@@ -86,6 +89,7 @@ class CommittedEpoch:
     position: Position  # after it
     stream_version: str
     topic_id: str | None
+    observed: Observed | None = None  # after it; None where it was not told yet
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,10 @@ def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
         if commit.topic_id is not None:
             versions.same_topic(connection, commit.stream, commit.topic_id)
         _must_carry_registered(connection, commit)
-        _write(connection, commit, last.position.advance(commit.ranges))
+        after = last.observed
+        if commit.observed is not None:
+            after = (after or Observed()).advance(commit.instant, commit.observed)
+        _write(connection, commit, last.position.advance(commit.ranges), after)
         failpoint("epoch.in_commit")
         return number(connection)
 
@@ -171,13 +178,15 @@ def _progress(connection: Connection, stream: str) -> Progress:
     query = select(tables.epochs).where(e.stream == stream).order_by(e.epoch.desc()).limit(1)
     last = connection.execute(query).first()
     if last is not None:
-        return Progress(stream, last.epoch, position_of(last), topic_id, last.instant)
+        at, told = position_of(last), observed_in(last)
+        return Progress(stream, last.epoch, at, topic_id, last.instant, told)
     s = tables.sealed.c
     ranges = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch.desc()).limit(1)
     last = connection.execute(ranges).first()
     if last is None:
         return Progress(stream, 0, Position(), topic_id, None)
-    return Progress(stream, last.until_epoch, position_of(last), topic_id, last.instant)
+    at, told = position_of(last), observed_in(last)
+    return Progress(stream, last.until_epoch, at, topic_id, last.instant, told)
 
 
 def _last_sealed(connection: Connection, stream: str) -> int:
@@ -220,7 +229,12 @@ def _must_carry_registered(connection: Connection, commit: EpochCommit) -> None:
         raise VersionsDiffer(commit.stream, sorted(registered), commit.folded)
 
 
-def _write(connection: Connection, commit: EpochCommit, position: Position) -> None:
+def _write(
+    connection: Connection,
+    commit: EpochCommit,
+    position: Position,
+    observed: Observed | None = None,
+) -> None:
     at = number(connection)
     connection.execute(
         insert(tables.epochs).values(
@@ -237,6 +251,7 @@ def _write(connection: Connection, commit: EpochCommit, position: Position) -> N
             rejected=sum(segment.rejected for segment in commit.segments),
             position=json.dumps(position.json()),
             added_state=at,
+            observed=None if observed is None else observed.json(),
         )
     )
     _insert_all(connection, tables.ranges, _range_rows(commit))
@@ -340,6 +355,7 @@ def committed_after(
             position=position_of(row),
             stream_version=row.stream_version,
             topic_id=row.topic_id,
+            observed=observed_in(row),
         )
         for row in rows
     ]
@@ -394,3 +410,8 @@ def folded_members(connection: Connection, sets: Iterable[int]) -> dict[int, fro
 def position_of(row: Row[tuple[object, ...]]) -> Position:
     """The position in a row of `epochs` or `sealed`."""
     return Position.from_json(json.loads(row.position))
+
+
+def observed_in(row: Row[tuple[object, ...]]) -> Observed | None:
+    """What was seen of event times up to a row of `epochs` or `sealed`."""
+    return None if row.observed is None else Observed.from_json(row.observed)

@@ -8,8 +8,9 @@ A number, once released, is never reused or changed.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
-from sqlalchemy import Connection, func, insert, inspect, select, update
+from sqlalchemy import Column, Connection, func, insert, inspect, select, update
 
 from schemas.errors import LedgerTooNew
 from schemas.ledger import tables
@@ -61,22 +62,35 @@ def _retention(connection: Connection) -> None:
     when on views keep their groups."""
     tables.retentions.create(connection)
     tables.view_bounds.create(connection)
-    for table, column in (
-        (tables.versions, tables.versions.c.since_epoch),
-        (tables.builds, tables.builds.c.retained),
-        (tables.builds, tables.builds.c.bound_key),
-        (tables.builds, tables.builds.c.bound),
+    for column in (
+        tables.versions.c.since_epoch,
+        tables.builds.c.retained,
+        tables.builds.c.bound_key,
+        tables.builds.c.bound,
     ):
-        there = {each["name"] for each in inspect(connection).get_columns(table.name)}
-        if column.name in there:  # a step before made the whole table
-            continue
+        _add(connection, column)
+
+
+def _observed(connection: Connection) -> None:
+    """6: what was seen of event times and rejects; what differed when it was counted anew."""
+    tables.mismatches.create(connection)
+    _add(connection, tables.epochs.c.observed)
+    _add(connection, tables.sealed.c.observed)
+
+
+def _add(connection: Connection, column: Column[Any]) -> None:
+    """Add a column, unless a step before made the whole table."""
+    there = {each["name"] for each in inspect(connection).get_columns(column.table.name)}
+    if column.name not in there:
         kind = column.type.compile(connection.dialect)
-        connection.exec_driver_sql(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}")
+        connection.exec_driver_sql(
+            f"ALTER TABLE {column.table.name} ADD COLUMN {column.name} {kind}"
+        )
 
 
 FIRST = 1
 # number -> what turns a ledger of the number before into it
-STEPS: Mapping[int, Step] = {2: _batch, 3: _stops, 4: _replays, 5: _retention}
+STEPS: Mapping[int, Step] = {2: _batch, 3: _stops, 4: _replays, 5: _retention, 6: _observed}
 KNOWN = max(STEPS, default=FIRST)
 
 

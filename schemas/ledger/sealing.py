@@ -300,6 +300,7 @@ def _put(
             position=rows[-1].position,
             uuid=rows[-1].uuid,
             added_state=number(connection),
+            observed=rows[-1].observed,
         )
     )
 

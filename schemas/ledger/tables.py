@@ -254,6 +254,9 @@ epochs = Table(
     Column("position", Text, nullable=False),
     # The transaction that committed it.
     Column("added_state", BigInteger, nullable=False),
+    # What was seen up to it of event times and rejects, as JSON (see `schemas.observed`); NULL
+    # where it was not told.
+    Column("observed", Text),
     ForeignKeyConstraint(
         ["stream", "stream_version"], ["stream_versions.stream", "stream_versions.id"]
     ),
@@ -360,6 +363,9 @@ sealed = Table(
     Column("uuid", Text, nullable=False, unique=True),
     # The transaction that sealed or merged it.
     Column("added_state", BigInteger, nullable=False),
+    # What was seen up to it of event times and rejects, as JSON (see `schemas.observed`); NULL
+    # where it was not told.
+    Column("observed", Text),
     sqlite_with_rowid=False,
 )
 
@@ -593,4 +599,22 @@ moves = Table(
     Column("instant", Instant, nullable=False),
     # The transaction that moved it.
     Column("added_state", BigInteger, nullable=False, index=True),
+)
+
+mismatches = Table(
+    "mismatches",
+    metadata,
+    # A number of its own.
+    Column("id", Number, primary_key=True),
+    # The view whose answer was counted anew and differed.
+    Column("view", Text, nullable=False),
+    # The epoch that the answer covered.
+    Column("epoch", BigInteger, nullable=False),
+    # Its cut.
+    Column("cut", BigInteger, nullable=False),
+    # How many groups differed.
+    Column("groups", BigInteger, nullable=False),
+    # When that was found.
+    Column("instant", Instant, nullable=False),
+    sqlite_autoincrement=True,
 )

@@ -13,6 +13,7 @@ its stream, a view that cannot be loaded or merged itself.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 
@@ -32,6 +33,7 @@ from schemas.ledger.master import Master, master
 from schemas.ledger.rejects import sources
 from schemas.ledger.sealing import sealed_until
 from schemas.ledger.versions import StreamRow, ViewRow, streams, views
+from schemas.observed import Observed
 from schemas.position import Range
 from schemas.storage import DataRoot
 from serving import catalog
@@ -99,6 +101,9 @@ class Follower:
         self._told: tuple[object, ...] | None = None  # the ledger's mark, when it was listed
         self._caught_up_at: float | None = None
         self._trouble: str | None = STARTING
+        self.load_seconds: float | None = None  # the last step that loaded something took so long
+        self.damaged_files: set[str] = set()  # paths of those that were met
+        self._suspected: set[str] = set()  # in this step; one may be gone for a good reason
 
     @property
     def streams(self) -> Mapping[str, FollowedStream]:
@@ -115,8 +120,16 @@ class Follower:
 
     def step(self, now: float) -> bool:
         """Load what is new; whether there is more of it to load at once."""
-        if now < self._retry_at:
-            return False
+        before, begun = self._streams, time.monotonic()
+        more = now >= self._retry_at and self._tried(now)
+        if self._streams is not before:
+            self.load_seconds = time.monotonic() - begun
+        self.damaged_files |= self._suspected
+        self._suspected.clear()
+        return more
+
+    def _tried(self, now: float) -> bool:
+        """A step, or why there was none."""
         try:
             more = self._step(now)
         except LedgerMissing:
@@ -163,8 +176,15 @@ class Follower:
 
     def _said(self, error: EverviewError | SQLAlchemyError) -> str:
         """An error's words for everybody: a driver's without its SQL, no path of this machine."""
+        self._met(error)
         folder = self._root.local("ledger.db").parent
         return str(getattr(error, "orig", error)).replace(f"{folder}/", "")
+
+    def _met(self, error: BaseException | None) -> None:
+        while error is not None:
+            if isinstance(error, DamagedFile):
+                self._suspected.add(error.path)
+            error = error.__cause__
 
     def _wait(self, now: float, why: str) -> bool:
         self._trouble = why
@@ -277,6 +297,7 @@ class Follower:
         try:
             found = contents(ledger, name)
             for _ in range(SNAPSHOTS):
+                self._suspected.clear()
                 failed = self._load(name, found, now)
                 again = contents(ledger, name) if failed else found
                 if all(_files(again, view) == _files(found, view) for view in failed):
@@ -340,6 +361,7 @@ class Follower:
             folded=found.folded,
             sealed=found.sealed,
             damage=None,
+            observed=found.observed or Observed(),
             rejects=self._rejected(stream.row.name, found.sealed),
             raw=FollowedRaw.begun(stream.row, found.sealed),
         )
@@ -399,6 +421,7 @@ class Follower:
                 self._apply(name, read)
                 if sealed_until(ledger, name) >= epoch.epoch:
                     return True  # sealed since, and its segments removed
+                self._met(error)
                 self._damaged(name, str(error), now)
                 return False
             self._damaged_until.pop(name, None)
@@ -471,6 +494,7 @@ class Follower:
             return replace(read, raw=EpochRows.of(read.epoch, ()))
         message = f"stopped before epoch {read.epoch.epoch}: {failed.message}"
         view = replace(stream.views[failed.view], stopped=message)
+        self._met(failed)
         if isinstance(failed.__cause__, DamagedFile):
             view = replace(view, trouble=message)
             self._load_at[failed.view] = (0.0, 0)

@@ -15,8 +15,9 @@ from schemas.ledger.builds import PublicationRow
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.ledger.succession import Succession
 from schemas.ledger.versions import StreamRow, ViewRow
+from schemas.observed import Mark, Observed
 from schemas.position import Position, Range
-from serving.coverage import Coverage, StreamCoverage, iso
+from serving.coverage import Coverage, PartitionCoverage, StreamCoverage, iso
 from serving.follower import rejected
 from serving.follower.handoff import Handoff
 from serving.follower.raw import FollowedRaw
@@ -184,6 +185,7 @@ class FollowedStream:
     views: Mapping[str, FollowedView] = field(default_factory=dict)
     raw: FollowedRaw | None = None  # None before anything was loaded
     rejects: pa.Table | None = None  # the newest ones, as they are shown; None where none was
+    observed: Observed = field(default_factory=Observed)  # up to `epoch`
 
     @property
     def ready(self) -> bool:
@@ -202,6 +204,7 @@ class FollowedStream:
             instant=epoch.instant,
             folded=epoch.folded,
             damage=None,
+            observed=epoch.observed or Observed(),
             views={name: view.advance(epoch, covers) for name, view in self.views.items()},
         )
 
@@ -318,6 +321,8 @@ class FollowedStream:
         return self.raw.waits
 
     def told(self) -> StreamCoverage:
+        partitions = sorted(self.position.offsets.keys() | self.observed.marks.keys())
+        newest = [mark.newest for mark in self.observed.marks.values() if mark.newest is not None]
         return StreamCoverage(
             stream=self.row.name,
             topic=self.row.topic,
@@ -332,6 +337,22 @@ class FollowedStream:
             files_until=0 if self.raw is None else self.raw.until,
             raw_since=self.raw.retained + 1 if self.raw and self.raw.retained else None,
             raw_waits=self._raw_waits,
+            newest_event=max(newest, default=None),
+            low_watermark=self.observed.lowest(partitions),
+            partitions=[self._partition(each) for each in partitions],
+        )
+
+    def _partition(self, partition: int) -> PartitionCoverage:
+        mark = self.observed.marks.get(partition, Mark())
+        return PartitionCoverage(
+            stream=self.row.name,
+            partition=partition,
+            newest_event=mark.newest,
+            low_watermark=self.observed.low(partition),
+            read_to=mark.read_to,
+            newest_record=mark.stamped,
+            epoch=self.epoch,
+            fresh_as_of=iso(self.instant),
         )
 
 

@@ -7,6 +7,7 @@ the spare, and when that has taken it to the front. It ends when one of the two 
 |---|---|
 | `change` | the spare has taken one: its number, the coverage after it, and its bytes as they are
 for workers. A `heavy` one has none: workers are forked anew |
+| `facts` | once a second: what is measured
 | `status` | what it waits for has changed, and once a second |
 """
 
@@ -22,15 +23,18 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.compile import CompiledView
 from schemas.ledger.connect import open_ledger
 from schemas.storage import DataRoot
+from serving.follower.facts import Facting
 from serving.follower.follow import Follower
 from serving.follower.spare import Spare, SpareGone
 from serving.frames import Wire
+from serving.log import set_up
 from serving.worker.tables import Change
 
 LOOK_SECONDS = 0.1
@@ -48,15 +52,25 @@ class Process:
             lambda: open_ledger(state), DataRoot(state), Spare(spare, after, self._announce)
         )
         self._stop = threading.Event()
+        self._facting = Facting(
+            self._follower,
+            lambda: open_ledger(state),
+            state,
+            lambda: datetime.now(UTC),
+            lambda facts: self._say({"kind": "facts", "facts": facts}),
+        )
 
     def run(self) -> int:
-        for work in (self._report, self._until_the_front_ends):
+        for work in (self._report, self._measure, self._until_the_front_ends):
             threading.Thread(target=work, daemon=True).start()
         try:
             self._follower.run(self._stop, time.monotonic)
         except SpareGone:
             return 1
         return 0
+
+    def _measure(self) -> None:
+        self._facting.run(self._stop)
 
     def _announce(self, number: int, change: Change, data: bytes) -> None:
         heavy = bool(change.create)
@@ -121,7 +135,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--spare", type=int, required=True, help="a descriptor")
     parser.add_argument("--after", type=int, default=0, help="changes are numbered from here on")
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    set_up("follower")
     front = Wire(socket.socket(fileno=options.front))
     spare = Wire(socket.socket(fileno=options.spare))
     return Process(options.state, front, spare, options.after).run()

@@ -8,6 +8,7 @@ several, to `{"queries": [...]}` |
 | `GET /views`, `/views/NAME` | what can be asked, with coverage |
 | `GET /streams` | what is counted, and how far |
 | `GET /events` | a server-sent event for every new state |
+| `GET /metrics` | what is measured, for Prometheus |
 | `GET /healthz` | 200 while the loop turns |
 | `GET /readyz` | 200 while what is served is checked and caught up; else 503 and why. A view that
 is being built or cannot be loaded is named under `waiting` and does not take the others down |
@@ -22,6 +23,7 @@ from starlette.routing import Route
 from serving.front.answers import Answers
 from serving.front.authorised import Authorised
 from serving.front.compression import Compressed
+from serving.front.correlation import Correlated
 from serving.front.events import Events
 from serving.front.health import Health
 from serving.front.neighbours import OnlyOwn
@@ -29,14 +31,15 @@ from serving.front.refusals import HANDLERS
 from serving.front.sql import Sql
 from serving.front.tokens import Tokens
 from serving.front.views import Views
+from serving.front.watch import Watch
 
 
 def application(
-    front: Answers, hosts: frozenset[str] | None, tokens: Tokens | None = None
+    front: Answers, hosts: frozenset[str] | None, tokens: Tokens | None, watch: Watch
 ) -> Starlette:
     """The ASGI application. `hosts` are the names it may be called by; None is any. Without
     `tokens` anybody may ask."""
-    views, health, events = Views(front), Health(front), Events(front)
+    views, health, events = Views(front), Health(front, watch), Events(front)
     app = Starlette(
         routes=[
             Route("/sql", Sql(front).answer, methods=["GET", "POST"]),
@@ -46,8 +49,10 @@ def application(
             Route("/events", events.listen),
             Route("/healthz", health.healthz),
             Route("/readyz", health.readyz),
+            Route("/metrics", health.metrics),
         ],
         middleware=[
+            Middleware(Correlated),
             Middleware(OnlyOwn, hosts=hosts),
             Middleware(Authorised, tokens=tokens),
             Middleware(Compressed),

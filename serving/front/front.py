@@ -8,6 +8,7 @@ The loop only waits and copies; statements run in other processes.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -24,10 +25,16 @@ QUEUE = 256
 class Front:
     """Takes queries for the workers of a pool."""
 
-    def __init__(self, pool: Pool, *, queue: int = QUEUE) -> None:
+    def __init__(
+        self,
+        pool: Pool,
+        *,
+        queue: int = QUEUE,
+        killed: Callable[[str], None] = lambda _: None,
+    ) -> None:
         self._pool, self._queue = pool, queue
         self._cache = Cache()
-        self.lanes = Lanes(pool)
+        self.lanes = Lanes(pool, killed)
         pool.changed = self.lanes.pump
         self._closed = False
 

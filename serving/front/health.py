@@ -1,4 +1,5 @@
-"""`/healthz` and `/readyz`, which need no token: a supervisor or a load balancer asks them.
+"""`/healthz`, `/readyz` and `/metrics`. The first two need no token: a supervisor or a load
+balancer asks them.
 
 Who has no token where tokens are in use learns whether, and not why.
 """
@@ -10,13 +11,15 @@ from starlette.responses import JSONResponse, Response
 
 from serving.envelope import Code, RequestError
 from serving.front.answers import Answers
+from serving.front.metrics import MEDIA_TYPE
+from serving.front.watch import Watch
 
 
 class Health:
     """The routes."""
 
-    def __init__(self, front: Answers) -> None:
-        self._front = front
+    def __init__(self, front: Answers, watch: Watch) -> None:
+        self._front, self._watch = front, watch
 
     async def healthz(self, request: Request) -> Response:  # noqa: ARG002
         return JSONResponse({"healthy": True})
@@ -28,3 +31,6 @@ class Health:
             raise RequestError(Code.NOT_READY, "; ".join(reasons) if known else "not ready")
         waiting = self._front.waiting() if known else {}
         return JSONResponse({"ready": True, **({"waiting": waiting} if waiting else {})})
+
+    async def metrics(self, request: Request) -> Response:  # noqa: ARG002
+        return Response(self._watch.page(), headers={"Content-Type": MEDIA_TYPE})

@@ -21,8 +21,9 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from serving.facts import Facts
 from serving.frames import Frame
 from serving.front.board import Board
 from serving.front.channel import Channel
@@ -78,8 +79,9 @@ class Pool:
     """The processes behind the front. `changed` is called when a worker may be free, or the board
     has changed."""
 
-    def __init__(self, state: Path, size: int, memory: str) -> None:
+    def __init__(self, state: Path, size: int, memory: str, facts: Callable[[Facts], None]) -> None:
         self._state, self.size, self._memory = state, size, memory
+        self._facts = facts
         self.changed: Callable[[], None] = lambda: None
         self._generation: Generation | None = None
         self._generations = 0
@@ -212,6 +214,9 @@ class Pool:
         if frame.kind == "status":
             generation.status = frame.header
             self._columns = frame.header["columns"]
+            return
+        if frame.kind == "facts":
+            self._facts(cast(Facts, frame.header["facts"]))
             return
         before = self._crew.board if self._crew is not None else generation.board
         heavy = bool(frame.header["heavy"])

@@ -12,13 +12,11 @@ from __future__ import annotations
 
 import argparse
 import gc
-import logging
 import os
 import pickle
 import selectors
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -27,6 +25,7 @@ import duckdb
 from schemas.errors import DamagedFile, EverviewError, ViewFailed
 from serving.envelope import from_engine
 from serving.frames import Frame, Wire
+from serving.log import set_up
 from serving.worker import confine, guard
 from serving.worker.confine import Limits
 from serving.worker.tables import Tables
@@ -120,7 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--follower", type=int, required=True, help="a descriptor")
     parser.add_argument("--memory", required=True)
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    set_up("spare")
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that ended leave nothing behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front says when
     confine.prepare()

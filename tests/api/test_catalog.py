@@ -77,9 +77,14 @@ def test_handoff(answers: httpx.Client) -> None:
 
 
 def test_freshness(answers: httpx.Client) -> None:
-    sql = "SELECT epoch, instant, cut, published FROM everview.freshness WHERE view = 'visitors'"
-    ((epoch, instant, cut, published),) = told(answers, sql)
-    assert (epoch, instant, cut) == (4, "2026-01-01T10:00:04Z", 2)
+    """The rows of the world are of one moment in 2026, the same in each epoch."""
+    sql = "SELECT stream, partition, epoch, instant, read_to FROM everview.freshness"
+    assert told(answers, sql) == [
+        ["hits", 0, 4, "2026-01-01T10:00:04Z", "2026-01-01T10:00:04Z"],
+    ]
+    sql = "SELECT cut, published FROM everview.views WHERE view = 'visitors'"
+    ((cut, published),) = told(answers, sql)
+    assert cut == 2
     assert published.startswith("2026-01-01T10:0")
 
 

@@ -8,6 +8,7 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ from schemas.ledger.connect import Ledger, open_ledger
 from schemas.ledger.epochs import EpochCommit, SegmentFile, commit_epoch, lease_name, progress
 from schemas.ledger.leases import Holder
 from schemas.ledger.versions import folding, register
+from schemas.observed import Epoch
 from schemas.position import Range
 from schemas.segment import Segment, encode
 from schemas.storage import DataRoot
@@ -32,7 +34,11 @@ from serving.front.api import application
 from serving.front.listening import USUAL, Limits, Server
 from serving.front.neighbours import LOOPBACK
 from serving.front.tokens import Tokens
+from serving.front.watch import Watch
 from serving.worker.tables import Tables
+from streaming.epoch import observed as put_together
+from streaming.seen import reasons, seen_times
+from streaming.task import TaskReport
 from tests.api.layers import Layers
 from tests.api.threads import ThreadedFront
 from tests.folding import Folding, load, records
@@ -86,6 +92,7 @@ class World:
         self.layers = Layers(self.ledger, self.root, self.name, self.lease)
         self.layers.compiled = self.compiled
         self.now = START
+        self._reports: list[TaskReport] = []
 
     def deploy(
         self,
@@ -124,10 +131,11 @@ class World:
         suspend: Mapping[str, str] | None = None,
         spoil: Mapping[str, pa.Table] | None = None,
         lost: int = 0,
+        observed: Epoch | None = None,
     ) -> int:
         """Commit an epoch of these rows, or of bytes as they are. `suspend` maps names of views to
         messages, `spoil` to what stands in the segments in place of their core rows; that many
-        offsets before them are `lost`."""
+        offsets before them are `lost`. `observed` is said of it in the place of what is seen."""
         last = progress(self.ledger, self.name)
         number, instant = last.epoch + 1, START + timedelta(seconds=last.epoch + 1)
         carried = [row for row in folding(self.ledger, self.name) if row.suspended_epoch is None]
@@ -135,6 +143,7 @@ class World:
         gone = {self.folding.view(name).version: text for name, text in (suspend or {}).items()}
         self.folding.views = [each for each in self.folding.views if each.version not in gone]
         self.layers.records[number] = (self.folding.stream, [])
+        self._reports = []
         start, until = self.offset, self.offset + sum(len(rows) for rows in tasks)
         ranges = (Range(0, start - lost, until),)
         segments = tuple(
@@ -155,11 +164,19 @@ class World:
                 folded=tuple(view.version for view in self.folding.views),
                 suspended=tuple(gone.items()),
                 uuid=uuid.uuid4().hex,
+                observed=observed
+                or put_together(
+                    self._reports, read_to=instant, ended=frozenset({0}), timed=self._timed
+                ),
             ),
         )
         rows = [row for task in tasks for row in task if not isinstance(row, bytes)]
         self.told[number] = [*self.told[number - 1], *rows]
         return number
+
+    @property
+    def _timed(self) -> bool:
+        return self.folding.stream.event_time is not None
 
     def _segment(
         self,
@@ -174,6 +191,10 @@ class World:
         self.layers.records[epoch][1].append(table)
         self.offset += len(rows)
         (folded,) = self.folding.epoch(epoch, instant, table)
+        times, future = seen_times(self.folding.stream, table, folded.master, instant)
+        offsets = (self.offset - len(rows), self.offset - 1)
+        told = TaskReport(at, {0: offsets}, times=times, future=future)
+        self._reports.append(replace(told, reasons=reasons(folded.rejects)))
         spoilt = {self.folding.view(name).version: {"core": core} for name, core in spoil.items()}
         data = encode(
             Segment(
@@ -276,10 +297,13 @@ class Served:
 
 @contextmanager
 def http(
-    front: Answers, tokens: Tokens | None = None, limits: Limits = USUAL
+    front: Answers,
+    tokens: Tokens | None = None,
+    limits: Limits = USUAL,
+    watch: Watch | None = None,
 ) -> Iterator[httpx.Client]:
     """The application behind a real server on a loopback port."""
-    app = application(front, LOOPBACK, tokens)
+    app = application(front, LOOPBACK, tokens, watch or Watch(time.time, time.monotonic))
     server = Server(app, limits, port=0, log_level="critical")
     thread = threading.Thread(target=server.run)
     thread.start()
@@ -295,10 +319,10 @@ def http(
 
 
 @contextmanager
-def serving(served: Served, **limits: int) -> Iterator[httpx.Client]:
+def serving(served: Served, *, watch: Watch | None = None, **limits: int) -> Iterator[httpx.Client]:
     front = ThreadedFront(served.tables, served.follower, lambda: served.now, **limits)
     try:
-        with http(front) as client:
+        with http(front, watch=watch) as client:
             yield client
     finally:
         front.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import pytest
 from kafka import KafkaAdminClient, TopicPartition
@@ -12,12 +13,13 @@ from infra import jars
 from schemas.ledger import stops
 from schemas.ledger.connect import Ledger
 from schemas.ledger.epochs import EpochCommit, commit_epoch, lease_name
+from schemas.ledger.instant import microseconds
 from schemas.ledger.leases import leases, release, take
 from schemas.ledger.process import is_running, this_process
 from schemas.ledger.sealing import request_seal
 from schemas.ledger.versions import StreamRow, streams, views
 from schemas.position import Range
-from tests.engine.conftest import Stack, wait_until
+from tests.engine.conftest import Driver, Stack, wait_until
 
 pytestmark = [pytest.mark.spark, pytest.mark.kafka]
 
@@ -41,6 +43,11 @@ def commit_nothing(ledger: Ledger, stream: str, until: int) -> None:
     )
     commit_epoch(ledger, commit)
     release(ledger, lease)
+
+
+def logs(driver: Driver, stream: str) -> dict[str, Any]:
+    found: dict[str, Any] = driver.stream(stream).get("logs") or {}  # type: ignore[assignment]
+    return found
 
 
 def registered(ledger: Ledger, stream: str) -> StreamRow:
@@ -82,6 +89,17 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
         assert registered(ledger, "behind").lost == ((1, 10, 25),)
         assert registered(ledger, "behind").stopped is None
 
+    # where the logs end is told to those who watch, and that they were read to there
+    ends = {"0": 50, "1": 50}
+    wait_until(lambda: logs(driver, "steady").get("ends") == ends, "the ends of steady")
+    assert logs(driver, "steady")["kept_ms"] == 7 * 24 * 3600 * 1000  # as Kafka has it
+    (first,) = stack.epochs("steady")
+    assert first.observed is not None
+    for mark in first.observed.marks.values():
+        assert mark.read_to is not None
+        assert mark.read_to <= microseconds(first.instant)
+    assert set(first.observed.marks) == {0, 1}
+
     # the topic comes back with more records than were read: Spark alone would read on
     admin.delete_topics([stack.topic("renewed")])
     stack.create("renewed")
@@ -95,6 +113,7 @@ def test_refusals_of_a_running_driver(stack: Stack) -> None:
     stack.produce("steady", [b'{"n": 1}'] * 10)
     wait_until(lambda: driver.stream("steady").get("position", {}) != {}, "a position")
     wait_until(lambda: len(stack.rows("steady")) == 110, "the new events of steady")
+    wait_until(lambda: "2" in logs(driver, "steady")["ends"], "the end of the new partition")
     admin.close()
 
     # sealed on request, that of a stream which cannot go on too

@@ -304,7 +304,7 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
             old.execute(f"DROP INDEX {index}")
         added = [
             *("view_bounds", "retentions", "replay_epochs", "replays", "losses", "moves"),
-            *("publications", "proofs", "builds", "seal_requests", "sealed"),
+            *("publications", "proofs", "builds", "seal_requests", "sealed", "mismatches"),
         ]
         for table in added:
             old.execute(f"DROP TABLE {table}")
@@ -314,6 +314,7 @@ def test_a_ledger_of_the_first_form_is_brought_to_this_one(state: Path) -> None:
             ("streams", "stopped"),
             ("versions", "since_epoch"),
             ("versions", "stream_version"),
+            ("epochs", "observed"),
         ):
             old.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
         old.execute("DELETE FROM migrations WHERE number > 1")

@@ -14,8 +14,10 @@ from schemas.ledger import sealing, tables, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import contents
 from schemas.ledger.epochs import commit_epoch, epochs_after, news, progress
+from schemas.ledger.figures import figures
 from schemas.ledger.files import IDS, MASTER, RUN, SEGMENT, DataFile, forget, named, removable
 from schemas.ledger.sealing import SealedRange, counted_ids, sealed_ranges, sealed_until
+from schemas.observed import Epoch, Observed, Seen
 from schemas.position import Position, Range
 from schemas.stored_file import StoredFile
 from tests.faults.committer import FLIGHTS, FOLDED, NOW, VIEWS, commit_some, hold, next_epoch, rows
@@ -213,3 +215,47 @@ def test_ids_come_without_a_hole(ledger: Ledger) -> None:
     assert counted_ids(ledger, FLIGHTS, 0, first.instant).sealed == found.sealed[1:]
     late = counted_ids(ledger, FLIGHTS, 0, second.instant)
     assert (late.sealed, [epoch for epoch, _ in late.epochs]) == ((), [5, 6])
+
+
+def test_what_was_observed_goes_on_over_sealing_and_merging(ledger: Ledger) -> None:
+    """It follows from epoch to epoch, like the position; an old ledger begins without."""
+    token = hold(ledger).token
+    commit_some(ledger, 1, token)
+    assert progress(ledger, FLIGHTS).observed is None
+    expected = Observed()
+    for time in (5, 3, 9, 4):
+        commit = next_epoch(progress(ledger, FLIGHTS), token)
+        told = Epoch({0: Seen(time, time, time, stamped=time)}, commit.instant, frozenset({0}))
+        expected = expected.advance(commit.instant, told)
+        commit_epoch(ledger, replace(commit, observed=told))
+    commit_some(ledger, 1, token)  # a replay's tells nothing
+    assert progress(ledger, FLIGHTS).observed == expected
+    assert expected.marks[0].disorder[0] == 5
+    (*_, last) = epochs_after(ledger, FLIGHTS, 0, 10)
+    assert last.observed == expected
+    seal(ledger, token, 1, 3)
+    seal(ledger, token, 4, 6)
+    assert progress(ledger, FLIGHTS).observed == expected
+    merge(ledger, token, sealed_ranges(ledger, FLIGHTS))
+    assert progress(ledger, FLIGHTS).observed == contents(ledger, FLIGHTS).observed == expected
+
+
+def test_figures_add_up_what_is_sealed_and_what_is_not(ledger: Ledger) -> None:
+    token = hold(ledger).token
+    assert figures(ledger).streams[FLIGHTS].position == Position()
+    commit_some(ledger, 5, token)
+    seal(ledger, token, 1, 2)
+    seal(ledger, token, 3, 4)
+    found = figures(ledger)
+    stream = found.streams[FLIGHTS]
+    assert (stream.epoch, stream.instant) == (5, NOW + timedelta(seconds=5))
+    assert stream.position == Position({0: 50, 1: 50})
+    # a segment per epoch and partition, of 9 accepted, 1 of them a duplicate, and 1 reject
+    assert (stream.accepted, stream.duplicates, stream.rejected) == (90, 10, 10)
+    assert (stream.segments, stream.unsealed_since) == (2, NOW + timedelta(seconds=5))
+    assert stream.master_bytes == 20
+    assert found.files == {SEGMENT: 2, MASTER: 2, IDS: 2, RUN: 4}
+    assert found.leases == {f"stream/{FLIGHTS}": token}
+    seal(ledger, token, 5, 5)
+    assert figures(ledger).streams[FLIGHTS].unsealed_since is None
+    assert figures(ledger).streams[FLIGHTS].epoch == 5
