@@ -19,12 +19,11 @@ from schemas.ledger import retention, tables
 from schemas.ledger.builds import PublicationRow, published_row
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import EVERY
-from schemas.ledger.epochs import CommittedEpoch, committed_after, folded_members, position_of
+from schemas.ledger.epochs import CommittedEpoch, committed_after, position_of
 from schemas.ledger.files import BATCH, REJECTS, RUN, DataFile, data_file
 from schemas.ledger.master import Master, master_in
-from schemas.ledger.sealing import ranges_of
 from schemas.ledger.versions import ViewRow, served_views
-from schemas.position import Position, Range
+from schemas.position import Position
 
 REPAIR = "repair"
 
@@ -38,8 +37,6 @@ class Sealed:
     first_instant: datetime
     instant: datetime  # of the last one
     position: Position  # after it
-    ranges: tuple[Range, ...]
-    folded: frozenset[str]
 
 
 @dataclass(frozen=True)
@@ -110,7 +107,6 @@ def past(ledger: Ledger, stream: str) -> PastOfStream:
     with ledger.read() as connection:
         query = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch)
         rows = connection.execute(query).all()
-        folded = folded_members(connection, {row.folded for row in rows})
         sealed = tuple(
             Sealed(
                 first=row.from_epoch,
@@ -118,8 +114,6 @@ def past(ledger: Ledger, stream: str) -> PastOfStream:
                 first_instant=row.from_instant,
                 instant=row.instant,
                 position=position_of(row),
-                ranges=ranges_of(row),
-                folded=folded[row.folded],
             )
             for row in rows
         )

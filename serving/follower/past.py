@@ -383,8 +383,6 @@ def _pieces(
 
 def _runs(told: PastOfView, compiled: CompiledView, span: Sealed) -> tuple[DataFile, ...]:
     """The runs of every table, where they hold all epochs of a range; else none."""
-    if compiled.version not in span.folded:
-        return ()
     inside = [each for each in told.runs if span.first <= each.first and each.last <= span.last]
     for table in compiled.tables:
         reached = span.first - 1

@@ -58,7 +58,7 @@ class LaidFile:
 
     def check(self) -> None:
         """Raises `DamagedFile` where it is not that file any more."""
-        expected = "the file that was checked when its publication was loaded"
+        expected = "the file that was checked"
         try:
             found = stamp_of(self.local)
         except OSError as error:

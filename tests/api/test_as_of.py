@@ -339,3 +339,17 @@ def test_files_that_vanish_under_it_lead_to_another_snapshot(
     answer = ask(world, "SELECT sum(hits) FROM everything", 1)
     assert answer["rows"] == [[len(told.rows(1))]]
     assert world.master()
+
+
+def test_what_no_run_holds_is_folded_again(world: SealedWorld) -> None:
+    told = Told(world)
+    told.epoch()
+    told.epoch()
+    world.seal_all()
+    with world.ledger.write() as connection:
+        gone = "DELETE FROM files WHERE kind = 'run' AND version = ? AND partials <> 'core'"
+        connection.exec_driver_sql(gone, (world.folding.view("visitors").version,))
+        gone = "DELETE FROM files WHERE kind = 'run' AND version = ?"
+        connection.exec_driver_sql(gone, (world.folding.view("everything").version,))
+    some = {name: VIEWS[name] for name in ("visitors", "everything", "by_key")}
+    assert [len(view.folds) for view in check(world, told, 2, some).views] == [1, 1, 0]

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from schemas.storage import DataRoot
+from schemas.stored_file import StoredFile
 from serving.follower import raw
-from serving.worker import raw as worker_raw
+from serving.worker.laid import LaidFile
 from tests.api.sealed import SealedWorld
 from tests.api.test_follow import rows
 from tests.api.world import Row, Served, ask, serving
@@ -198,26 +201,80 @@ def test_files_are_read_only_as_they_were_checked(world: SealedWorld) -> None:
         assert str(world.state) not in refused.text
 
 
-def test_a_file_that_vanishes_under_a_statement_is_no_answer(
+def test_files_are_checked_before_they_are_read_and_nothing_else_waits_for_that(
     world: SealedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for epoch in range(1, 4):
+        world.epoch(events(epoch, 9, 100 * epoch))
+        world.seal_all()
+    files = world.master()
+    gate, checked, really = threading.Event(), list[str](), DataRoot.check
+
+    def slowly(root: DataRoot, file: StoredFile) -> Path:
+        if file.path.startswith("master/"):
+            checked.append(file.path)
+            assert gate.wait(30)
+        return really(root, file)
+
+    monkeypatch.setattr(DataRoot, "check", slowly)
+    served = Served(world.state)
+    served.catch_up()
+    world.epoch(events(4, 9, 400))
+    served.catch_up()
+    assert served.coverage("by_key")["epoch"] == 4
+    size = sum(each.file.bytes for each in files)
+    told = f"is not ready: 0 of {size:,} bytes of its files are checked"
+    assert waits(served) == told
+    with serving(served) as client:
+        for relation in ("raw.hits", "everview.duplicates"):
+            refused = ask(client, f"SELECT count(*) FROM {relation}")
+            assert refused.status_code == 503
+            assert refused.json()["error"]["message"] == f"raw.hits {told}"
+    gate.set()
+    served.check()
+    check(served)
+    assert checked == [each.file.path for each in reversed(files)]  # the newest first
+    gate.clear()
+    world.seal_all()
+    served.catch_up()
+    world.epoch(events(5, 9, 500))
+    served.catch_up()
+    assert (waits(served), kept(served).until) == (None, 3)  # 4 and 5 from memory meanwhile
+    check(served)
+    gate.set()
+    served.check()
+    assert kept(served).until == 4
+    check(served)
+
+
+@pytest.mark.parametrize("touch", [Path.unlink, Path.touch])
+def test_a_file_that_changes_under_a_statement_is_no_answer(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch, touch: Callable[[Path], None]
 ) -> None:
     world.epoch(events(1, 9, 100))
     world.seal_all()
     served = Served(world.state)
     served.check()
     (file,) = world.master()
-    found = worker_raw.files
+    asked, checked = list[str](), LaidFile.check
 
-    def gone(*arguments: Any) -> Any:
-        seen = found(*arguments)
-        (world.state / file.file.path).unlink(missing_ok=True)
-        return seen
+    def change(each: LaidFile) -> None:
+        checked(each)
+        asked.append(each.path)
+        if len(asked) == 2:  # when the files are listed, and just before the statement
+            touch(each.local)
 
-    monkeypatch.setattr(worker_raw, "files", gone)
+    monkeypatch.setattr(LaidFile, "check", change)
     with serving(served) as client:
         refused = ask(client, "SELECT count(*) FROM raw.hits")
         assert refused.status_code == 503
         assert file.file.path in refused.json()["error"]["message"]
+        assert len(asked) == 2
+        monkeypatch.setattr(LaidFile, "check", lambda _: None)
+        (world.state / file.file.path).write_bytes(b"nothing")
+        refused = ask(client, "SELECT count(*) FROM raw.hits")
+        assert refused.status_code == 400
+        assert file.file.path in refused.text
         assert str(world.state) not in refused.text
 
 
