@@ -52,6 +52,7 @@ from serving.worker.tables import Change
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger
 RETRY_LIMIT_SECONDS = 60.0  # between attempts to load a view
+LOOK_SECONDS = 5.0  # between two looks whether files of events were touched
 REGISTRATIONS_SECONDS = 1.0  # how late a registration that no epoch carries may be noticed
 LAG_SECONDS = 10.0  # not caught up for longer: not ready
 ROUND_EPOCHS = 256
@@ -95,6 +96,7 @@ class Follower:
         self._registered: tuple[tuple[StreamRow, ...], tuple[ViewRow, ...]] = ((), ())
         self._state: int | None = None  # the ledger's, when everything of it was loaded
         self._registrations_at: float | None = None
+        self._looked_at = 0.0
         self._retry_at = 0.0
         self._damaged_until: dict[str, float] = {}  # when to read a damaged stream's file again
         self._load_at: dict[str, tuple[float, int]] = {}  # view -> when to try again, failures
@@ -219,7 +221,7 @@ class Follower:
             elif epochs:
                 more = self._round(ledger, name, epochs, now) or more
         if self.checker.news() or self._registrations_at == now:
-            self._look(ledger)
+            self._look(ledger, now)
         late = self._registrations_at != now  # a registration may have come with this state
         if not late or more:
             self._list(ledger)
@@ -227,8 +229,12 @@ class Follower:
         return more
 
     def _again(self, now: float) -> bool:
-        """Whether it is time to try again what failed, or files were checked."""
-        if self.checker.has_news() or any(now >= at for at in self._damaged_until.values()):
+        """Whether it is time to try again what failed, or to look at files."""
+        if (
+            self.checker.has_news()
+            or now >= self._looked_at + LOOK_SECONDS
+            or any(now >= at for at in self._damaged_until.values())
+        ):
             return True
         due = (view for stream in self._streams.values() for view in self._due(stream, now))
         return bool(self._load_at) and any(view in self._load_at for view in due)
@@ -511,8 +517,9 @@ class Follower:
 
     # the events themselves
 
-    def _look(self, ledger: Ledger) -> None:
+    def _look(self, ledger: Ledger, now: float) -> None:
         """Let `raw` read what the ledger names, as far as it is checked."""
+        self._looked_at = now
         found = {name: master(ledger, name) for name, each in self._streams.items() if each.raw}
         self.checker.want(newest_first(found.values()))
         for name, each in found.items():

@@ -7,13 +7,15 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from schemas import engine, registered
+from schemas.bound import Bound
+from schemas.ledger.bounds import move_bound
 from schemas.ledger.epochs import epochs_after
 from schemas.ledger.sealing import sealed_ranges
 from schemas.storage import DataRoot
@@ -295,11 +297,13 @@ def test_what_an_answer_covers_and_what_is_refused(world: SealedWorld, tmp_path:
 
 
 def test_what_a_repair_replaced_is_not_trusted(tmp_path: Path) -> None:
-    views = {"everything": VIEWS["everything"]}
+    days = "SELECT CAST(moment AS DATE) AS day, count(*) AS hits FROM hits GROUP BY day"
+    views = {"everything": VIEWS["everything"], "days": days}
     world = SealedWorld(tmp_path, stream=STREAM, views=views)
     wrong = engine.connect()
     for epoch in range(1, 6):
-        rows: list[Row] = [{"k": "a", "n": at} for at in range(epoch)]
+        moments = [datetime(2026, 1, day) for day in range(1, epoch + 1)]  # noqa: DTZ001
+        rows: list[Row] = [{"k": "a", "n": 1, "moment": each} for each in moments]
         core = world.folding.view("everything").tables[0]
         columns = ", ".join(f"CAST(1 AS {kind}) AS {name}" for name, kind, _ in core.values[:2])
         nulls = ", ".join(f"CAST(NULL AS {kind}) AS {name}" for name, kind, _ in core.values[2:])
@@ -312,9 +316,16 @@ def test_what_a_repair_replaced_is_not_trusted(tmp_path: Path) -> None:
     assert ask(world, "SELECT hits FROM everything", 3)["rows"] == [[sums[2] + 1]]  # as it stands
     world.build("everything", verdict="repair", until=4)
     for epoch in range(6):
-        assert ask(world, "SELECT hits FROM everything", epoch)["rows"] == [[sums[epoch]]]
+        answer = ask(world, "SELECT hits FROM everything", epoch)
+        assert answer["rows"] == [[sums[epoch]]]
+        assert answer["coverage"][0]["cut"] == (4 if epoch >= 4 else 0)  # what was before, never
     world.rollback("everything")
     assert ask(world, "SELECT hits FROM everything", 3)["rows"] == [[sums[2] + 1]]
+    bound = Bound("day", datetime(2026, 1, 2, tzinfo=UTC))
+    assert move_bound(world.ledger, "days", bound, world.tick())
+    answer = ask(world, "FROM days ORDER BY day", 3)  # groups that are not kept now were then
+    assert answer["rows"] == [["2026-01-02", 2], ["2026-01-03", 1]]
+    assert answer["coverage"][0]["kept_from"] == {"day": "2026-01-02T00:00:00Z"}
     world.ledger.close()
 
 
