@@ -233,7 +233,7 @@ def test_what_an_answer_covers_and_what_is_refused(world: SealedWorld, tmp_path:
     world.deploy(tmp_path / "again", KEYED + LETTERS, VIEWS, files)
     world.folding.engine = ids
     told.epoch()
-    told.epochs.append(events(4, 5, 100))
+    told.epochs.append(events(4, 6, 100))  # the last record is rejected
     world.epoch(told.epochs[-1], suspend={"by_key": "no"})
     told.epoch()
     positions = {
