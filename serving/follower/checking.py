@@ -44,6 +44,11 @@ class Checker:
         with self._lock:
             return self._whole.get(file)
 
+    def stamps(self) -> dict[str, Stamp]:
+        """Of all files that were found to be whole, by path."""
+        with self._lock:
+            return {file.path: found for file, found in self._whole.items()}
+
     def damage(self, file: StoredFile) -> str | None:
         with self._lock:
             found = self._damaged.get(file)

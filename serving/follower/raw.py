@@ -130,6 +130,8 @@ class FollowedRaw:
     ) -> FollowedRaw:
         """With the files that a snapshot names, if all of them are checked and the views are as
         far; else with the reason why not."""
+        if self.compiled is None:
+            return self
         try:
             found.must_be_whole()
         except EverviewError as error:

@@ -19,6 +19,7 @@ from schemas.ledger.bounds import move_bound
 from schemas.ledger.epochs import epochs_after
 from schemas.ledger.sealing import sealed_ranges
 from schemas.storage import DataRoot
+from schemas.stored_file import StoredFile
 from serving import as_of
 from serving.as_of import answer_as_of
 from serving.envelope import Code, RequestError
@@ -29,7 +30,7 @@ from serving.worker.guard import Relation
 from serving.worker.tables import Tables
 from tests.api.sealed import SealedWorld
 from tests.api.test_raw import KEYED, events
-from tests.api.world import START, STREAM, Row
+from tests.api.world import START, STREAM, Row, Served
 from tests.engine.batching import builder
 from tests.engine.retaining import retainer
 from tests.oracle import Oracle, counted
@@ -364,3 +365,52 @@ def test_what_no_run_holds_is_folded_again(world: SealedWorld) -> None:
         connection.exec_driver_sql(gone, (world.folding.view("everything").version,))
     some = {name: VIEWS[name] for name in ("visitors", "everything", "by_key")}
     assert [len(view.folds) for view in check(world, told, 2, some).views] == [1, 1, 0]
+
+
+def test_events_of_another_declaration_are_folded_by_that_of_the_version(tmp_path: Path) -> None:
+    world = SealedWorld(tmp_path, stream=KEYED, views={"everything": VIEWS["everything"]})
+    told = Told(world)
+    told.epoch()
+    world.seal_all()
+    told.epoch()
+    changed = """
+    CREATE STREAM hits (id BIGINT PRIMARY KEY, k INTEGER, n INTEGER)
+    WITH (topic = 'hits', format = 'json');
+    """
+    sums = "SELECT k, sum(n) AS total, count(*) AS hits FROM hits GROUP BY k"
+    world.deploy(tmp_path / "again", changed, {"sums": sums})
+    world.epoch([{"id": 1, "k": 5, "n": 7}, {"id": 2}])
+    own = "SELECT k, sum(n), count(*) FROM raw.hits WHERE _misfit IS NULL GROUP BY k ORDER BY k"
+    for epoch in (1, 2, 3):
+        answer, raw = (ask(world, sql, epoch)["rows"] for sql in ("FROM sums ORDER BY k", own))
+        assert answer == raw
+        assert [None] == [k for k, *_ in answer if k != 5]
+        assert ([5, 7, 1] in answer) == (epoch == 3)
+    world.ledger.close()
+
+
+def test_what_the_follower_has_checked_is_not_read_again(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = Told(world)
+    for _ in range(2):
+        told.epoch()
+    world.seal_all()
+    served = Served(world.state)
+    served.check()
+    read, really = list[str](), DataRoot.check
+
+    def check_file(root: DataRoot, file: StoredFile) -> Path:
+        read.append(file.path)
+        return really(root, file)
+
+    monkeypatch.setattr(DataRoot, "check", check_file)
+    relations, (file,) = views("everything", "raw.hits"), world.master()
+    for known, count in ((served.follower.checker.stamps(), 0), ({}, 1)):
+        read.clear()
+        describe(world.ledger, DataRoot(world.state), relations, 1, known)
+        assert read.count(file.file.path) == count
+    (world.state / file.file.path).touch()
+    read.clear()
+    describe(world.ledger, DataRoot(world.state), relations, 1, served.follower.checker.stamps())
+    assert read.count(file.file.path) == 1

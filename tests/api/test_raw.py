@@ -12,6 +12,10 @@ from typing import Any
 
 import pytest
 
+from schemas import registered
+from schemas.compile import CompiledRaw
+from schemas.errors import VersionOfAnotherRelease
+from schemas.ledger.versions import StreamRow
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from serving.follower import raw
@@ -382,3 +386,23 @@ def test_what_retention_removed_is_not_there_and_the_answer_says_so(tmp_path: Pa
             assert (covered["since"], covered["epoch"]) == (3, 4)
             assert answer["rows"] == [[len(told)]]
     world.ledger.close()
+
+
+def test_a_declaration_that_this_release_cannot_read_keeps_the_views(
+    world: SealedWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreadable(row: StreamRow) -> CompiledRaw:
+        kind = "stream"
+        raise VersionOfAnotherRelease(kind, row.name, row.version, "another")
+
+    monkeypatch.setattr(registered, "raw", unreadable)
+    world.epoch(events(1, 9, 100))
+    world.seal_all()
+    world.epoch(events(2, 9, 200))
+    served = Served(world.state)
+    served.check()
+    world.epoch(events(3, 9, 300))
+    served.check()
+    assert "another" in str(waits(served))
+    assert served.coverage("by_key")["epoch"] == 3
+    assert served.rows("FROM everview.duplicates") == []
