@@ -161,6 +161,18 @@ def test_a_job_is_stopped_between_parts(tables: Tables, name: str) -> None:
     assert len(sink.parts) <= 3 + HELD_BYTES // 1024
 
 
+def test_a_job_is_stopped_between_parts_of_a_cell(tables: Tables) -> None:
+    """Where the engine has nothing left to interrupt."""
+    why = RequestError(Code.DEADLINE, "late")
+    sql = "SELECT string_agg(hash(i)::VARCHAR, '') FROM range(250000) t(i)"
+    job = Job(tables, query(sql), time.monotonic)
+    sink = Parts(lambda count: job.stop(why) if count == 3 else None)
+    with pytest.raises(RequestError) as raised:
+        job.run(sink)
+    assert raised.value is why
+    assert len(sink.parts) == 3
+
+
 def test_a_client_that_leaves_ends_the_job(tables: Tables) -> None:
     def gone(count: int) -> None:
         if count == 2:
