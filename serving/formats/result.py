@@ -12,9 +12,14 @@ from duckdb.sqltypes import DuckDBPyType
 from serving.envelope import Code, RequestError
 from serving.formats import values
 
-BATCH_ROWS = 2_048  # the engine makes so many at a time; more only take more memory
-BATCH_BYTES = 64 * 2**20  # of Arrow; what bounds the memory that encoding takes
-PIECE_BYTES = 128 * 1024  # of Arrow, that are made into text at a time
+# The engine makes so many rows at a time; more only take more memory.
+BATCH_ROWS = 2_048
+# Of Arrow: a larger batch is refused, so that encoding takes a few times this at most. The engine
+# makes the batch, and a cell may be large before anything here sees it: the memory limits of the
+# engine and of its process bound that.
+BATCH_BYTES = 64 * 2**20
+# Of Arrow, that is made into text at a time.
+PIECE_BYTES = 128 * 1024
 
 
 @dataclass(frozen=True)

@@ -161,9 +161,9 @@ def _unsigned(array: Any) -> list[int | None]:
 def _decimals(array: Any) -> list[str | None]:
     if len(array) <= FEW:
         return [None if value is None else format(value, "f") for value in array.to_pylist()]
-    texts = array.cast(pa.string()).to_pylist()
-    if not any("E" in text for text in texts if text is not None):
-        return cast(list[str | None], texts)
+    texts: list[str | None] = array.cast(pa.string()).to_pylist()
+    if "E" not in "".join(filter(None, texts)):
+        return texts
     return [None if value is None else format(value, "f") for value in array.to_pylist()]
 
 
