@@ -55,7 +55,7 @@ MOMENTS: Mapping[str, str] = {
     "repair.after_file": "in `everview scrub --repair`: the new file fsynced, not yet in its place",
     "serve.noticed": "in serving: a new ledger state seen, nothing loaded",
     "serve.loaded": "in serving: loaded and checked, not swapped in",
-    "serve.mid_result": "in serving: a worker has sent a part of an answer",
+    "serve.mid_result": "in a worker: the head and the first part of an answer sent, not the rest",
     "clean.before_forget": "in clean-up: files unlinked, the ledger has their rows still",
     "deploy.after_register": "in deploy: versions registered, nothing built",
 }

@@ -14,6 +14,7 @@ import duckdb
 import pyarrow as pa
 
 from schemas.errors import DamagedFile
+from schemas.failpoints import failpoint
 from serving import catalog, coverage, formats
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import Code, RequestError, from_engine
@@ -152,6 +153,7 @@ class Job:
                 for part in held:
                     sink.part(part)
                 held = None
+                failpoint("serve.mid_result")
         if held is not None:
             sink.head(Head(media_type, covered, steady, result.row_count, result.truncated))
             sink.part(b"".join(held))

@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-from schemas.failpoints import failpoint
 from serving.envelope import Code, RequestError
 from serving.frames import Frame, Wire
 from serving.query import Head, Query
@@ -135,7 +134,6 @@ class _Answer:
 
     def part(self, data: bytes) -> None:
         self._front.send({"kind": "part", "id": self._query}, data)
-        failpoint("serve.mid_result")
 
 
 def _stopped() -> RequestError:

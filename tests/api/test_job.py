@@ -17,6 +17,7 @@ import pyarrow as pa
 import pytest
 from pyarrow import parquet as pq
 
+from schemas import failpoints
 from serving import formats
 from serving.envelope import Code, RequestError
 from serving.formats import CHUNK_BYTES, media, result
@@ -138,6 +139,19 @@ def test_an_error_after_the_head_is_raised(tables: Tables, name: str) -> None:
     sink = Parts()
     run(tables, query("SELECT 1", name), sink)
     assert READ[name](sink.body()) == 1
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_worker_that_ends_in_the_middle(
+    tables: Tables, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found = failpoints.parse("serve.mid_result=raise:OSError")
+    monkeypatch.setattr(failpoints, "_ACTIONS", found)
+    sink = Parts()
+    with pytest.raises(OSError, match="failpoint"):
+        run(tables, query("SELECT i, hash(i) AS h FROM range(200000) t(i)", name), sink)
+    assert len(sink.body()) >= HELD_BYTES
+    assert broken(name, sink.body(), 200_000)
 
 
 @pytest.mark.parametrize("name", ["json", "parquet"])
