@@ -71,6 +71,9 @@ class CompiledView:
     columns: tuple[tuple[str, str], ...]
     references: tuple[CompiledReference, ...]
     presentation: str
+    # what each of its aggregates comes to in a group: column, type, expression over its row
+    called: tuple[tuple[str, str, str], ...]
+    over_called: str
     select: str  # the view's own text
     exact: str  # the same, with what an approximate aggregate estimates in its place
     compared: tuple[Compared, ...]  # per output, what the answer and `exact` must agree on
@@ -129,9 +132,11 @@ class CompiledView:
     def present(self, source: str) -> str:
         """The view's select list over one row per group: keys, core values, finished columns (NULL
         where a group has no row in a wide table)."""
-        # the last one: a text in the select list may look like it
-        head, _, tail = self.presentation.rpartition(present.SOURCE)
-        return head + source + tail
+        return present.over(self.presentation, source)
+
+    def present_called(self, source: str) -> str:
+        """The same over rows that have keys and what is `called`."""
+        return present.over(self.over_called, source)
 
 
 def compile_stream(stream: Stream, version: str) -> CompiledStream:
@@ -182,6 +187,8 @@ def compile_view(
         columns=tuple((output.name, output.type) for output in view.outputs),
         references=tuple(references),
         presentation=present.statement(view),
+        called=present.called(view),
+        over_called=present.over_called(view),
         select=view.statement.body,
         exact=exact.text(view),
         compared=exact.compared(view),
@@ -202,6 +209,7 @@ def compile_view(
         columns=(*found.columns, *((each.column, each.type) for each in compared)),
         compared=(*found.compared, *compared),
         presentation=present.statement(view, calls),
+        over_called=present.over_called(view, calls),
         exact=exact.text(view, calls),
     )
     return replace(found, by_calls=by_calls)

@@ -16,7 +16,7 @@ fetched.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from string import Template
 
 import duckdb
@@ -28,31 +28,18 @@ from schemas.engine import Engine
 from serving.coverage import SCHEMA
 from serving.worker import laid
 from serving.worker.batch import PartialFiles
+from serving.worker.core import DELTA, SPARE_ROWS, Core, match, number, touched
 from serving.worker.new_view import NewView
 
-DELTA = "delta"  # partial rows that arrive, registered while they are merged
-FETCHED = "_fetched"  # no column of a view begins with an underscore, and no partial is called so
-SPARE_ROWS = 20_000
 HELD_ROWS = 2_000_000  # fetched from a batch view, and after it: more of them outlive no swap
 
-# rows of a table that share keys with the delta
-_TOUCHED = Template("SELECT $columns FROM $table t SEMI JOIN delta d ON $match")
-_ALL = Template("SELECT $columns FROM $table t")
 _SOURCE = Template("(SELECT $columns FROM delta UNION ALL $touched)")
-_FINISHED = Template("SELECT $columns FROM ($merged) m $joins")
-_JOIN = Template("LEFT JOIN ($finished) $alias ON $match")
 _UPSERT = Template(
     "MERGE INTO $table t USING ($rows) m ON $match "
     "WHEN MATCHED THEN $change WHEN NOT MATCHED THEN INSERT ($columns) VALUES ($values)"
 )
 _CREATE = Template("CREATE TABLE $table ($columns)")
-_FILL = Template("INSERT INTO $table ($columns) SELECT $columns FROM delta")
-_UNFETCHED = Template("$touched WHERE NOT t._fetched")
-_NEW = Template(
-    "SELECT DISTINCT $columns FROM delta d WHERE NOT EXISTS (FROM $table t WHERE $match)"
-)
 _ANEW = Template("CREATE OR REPLACE TABLE $table AS FROM $table")
-_EMPTY = Template("SELECT $columns WHERE false")
 _COUNT = Template("SELECT count(*) FROM $table")
 _PRESENT = Template("CREATE OR REPLACE VIEW main.$view AS $select")
 
@@ -73,14 +60,9 @@ class ServedView:
         tables = {table.name: f"{SCHEMA}.{name(f'{prefix}.{table.name}')}" for table in view.tables}
         self._finished = [column for finish in view.finishes for column in finish.columns]
         flagged = self._batch is not None and not self._laid and _has_wide(view, self._batch)
-        flag = [(FETCHED, "BOOLEAN DEFAULT false")] if flagged else []
-        self._wide = [
-            _Merged(tables[table.name], table, _upsert_wide(tables, table)) for table in wide
-        ]
-        upsert = _upsert_core(view, tables, flagged=flagged)
-        self._core = _Merged(tables["core"], core, upsert, self._finished, flag)
+        self._wide = [_Wide(tables[table.name], table) for table in wide]
+        self._core = Core(view, tables["core"], tables, flagged=flagged, laid=self._laid)
         self._fetches = flagged or (self._laid and not core.single)
-        self._unfetched = _unfetched(core, tables["core"], laid=self._laid)
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Tables with what the batch view has, and the view over them; without keys its one row is
@@ -92,8 +74,10 @@ class ServedView:
             for part in self._batch.rows(self._engine, self._core.partial, self._finished):
                 rows += part.num_rows
                 self._core.fill(connection, part)
+            if len(self._batch.of(self._core.partial.name)) > 1:  # each is sorted by itself
+                self._core.sort(connection)
         if not self.view.keys and not rows:
-            self._core.apply(connection, None)
+            self._merge(connection, self._core.nothing(connection))
         self._show(connection)
 
     def apply(
@@ -109,10 +93,12 @@ class ServedView:
             if rows is not None:
                 table.apply(connection, rows)
         core = partials.get(self._core.partial.name)
-        if core is not None:
-            if self._fetches:
-                self._fetch(connection, core)
-            self._core.apply(connection, core)
+        if core is None:
+            return
+        if self._core.partial.single:
+            self._core.fill(connection, core)
+        else:
+            self._merge(connection, core)
 
     def swapped(
         self, connection: duckdb.DuckDBPyConnection, batch: PartialFiles
@@ -137,22 +123,29 @@ class ServedView:
 
     def _show(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The view over its tables, and over files where it is laid."""
-        core, source = self._core.partial, self._core.name
         if self._laid and self._batch is not None:
-            files = self._batch.of(core.name)
-            source = laid.relation(core, self._finished, self._core.name, files)
+            files = self._batch.of(self._core.partial.name)
+            source = laid.relation(self._core.partial, self._finished, self._core.name, files)
             laid.write(connection, self.view.name, files)
-        select = self.view.present(self.view.within(source, self._bounds))
+            select = self.view.present(self.view.within(source, self._bounds))
+        else:
+            source = self.view.within(self._core.name, self._bounds)
+            select = self.view.present_called(source)
         connection.execute(_PRESENT.substitute(view=name(self.view.name), select=select))
 
-    def _fetch(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> None:
-        """Merge the batch view's rows of groups that speed touches for the first time."""
+    def _merge(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> None:
+        self._core.touch(connection, core)
+        if self._fetches and self._fetch(connection, core) and self._laid:
+            self._core.touch(connection, core)
+        self._core.merge(connection, core)
+
+    def _fetch(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> bool:
+        """Merge the batch view's rows of groups that speed touches for the first time; whether
+        there are such groups."""
         assert self._batch is not None
-        connection.register(DELTA, core)
-        wanted = connection.sql(self._unfetched).to_arrow_table()
-        connection.unregister(DELTA)
+        wanted = self._core.unfetched(connection, core)
         if not wanted.num_rows:
-            return
+            return False
         for table in self._wide:
             for rows in self._batch.groups(self._engine, table.partial, wanted):
                 table.apply(connection, rows)
@@ -160,64 +153,35 @@ class ServedView:
             partial, finished = self._core.partial, self._finished
             for rows in self._batch.groups(self._engine, partial, wanted, finished):
                 self._core.fill(connection, rows)
+        return True
 
 
-class _Merged:
-    """One table that is kept merged. Rows that change leave their old values behind, which costs
-    memory and time, so the table is made anew when those outnumber the rows that live by
-    `SPARE_ROWS`."""
+class _Wide:
+    """The table of a wide measure, kept merged. Rows that change leave their old values behind,
+    which costs memory and time, so the table is made anew when those outnumber the rows that live
+    by `SPARE_ROWS`."""
 
-    def __init__(
-        self,
-        table: str,
-        partial: PartialTable,
-        upsert: str,
-        finished: Iterable[tuple[str, str]] = (),
-        flags: Iterable[tuple[str, str]] = (),
-    ) -> None:
-        self.name = table
-        self.partial = partial
-        self._own = [*partial.keys, *((column, kind) for column, kind, _ in partial.values)]
-        self._columns = [*self._own, *finished]
-        self._flags = list(flags)
-        self._upsert = upsert
+    def __init__(self, table: str, partial: PartialTable) -> None:
+        self.name, self.partial = table, partial
+        self._upsert = _upsert(table, partial)
         self._changed = 0
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
-        listed = [*self._columns, *self._flags]
+        listed = [*self.partial.keys, *((column, kind) for column, kind, _ in self.partial.values)]
         columns = ", ".join(f"{name(column)} {kind}" for column, kind in listed)
         connection.execute(_CREATE.substitute(table=self.name, columns=columns))
 
-    def fill(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
-        """Rows that are merged and finished already, of groups that are not there."""
+    def apply(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
+        """Merged rows of these keys take the place of those that are there."""
         connection.register(DELTA, rows)
-        columns = names(column for column, _ in self._columns)
-        connection.execute(_FILL.substitute(table=self.name, columns=columns))
+        self._changed += number(connection, self._upsert)
         connection.unregister(DELTA)
-
-    def apply(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table | None) -> None:
-        delta = self._nothing(connection) if rows is None else rows
-        if self.partial.single:
-            self.fill(connection, delta)
-            return
-        connection.register(DELTA, delta)
-        self._changed += _number(connection, self._upsert)
-        connection.unregister(DELTA)
-        if self._changed > SPARE_ROWS:
-            self._make_anew(connection)
-
-    def count(self, connection: duckdb.DuckDBPyConnection) -> int:
-        return _number(connection, _COUNT.substitute(table=self.name))
-
-    def _make_anew(self, connection: duckdb.DuckDBPyConnection) -> None:
-        if self._changed > self.count(connection) + SPARE_ROWS:
+        if self._changed > SPARE_ROWS and self._changed > self.count(connection) + SPARE_ROWS:
             connection.execute(_ANEW.substitute(table=self.name))
             self._changed = 0
 
-    def _nothing(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
-        columns = ", ".join(f"CAST(NULL AS {kind}) AS {name(column)}" for column, kind in self._own)
-        empty: pa.Table = connection.sql(_EMPTY.substitute(columns=columns)).to_arrow_table()
-        return empty
+    def count(self, connection: duckdb.DuckDBPyConnection) -> int:
+        return number(connection, _COUNT.substitute(table=self.name))
 
 
 def _has_wide(view: CompiledView, batch: PartialFiles) -> bool:
@@ -225,94 +189,16 @@ def _has_wide(view: CompiledView, batch: PartialFiles) -> bool:
     return any(batch.of(table.name) for table in view.tables[1:])
 
 
-def _unfetched(core: PartialTable, table: str, *, laid: bool) -> str:
-    """SELECT of the keys of the delta whose rows of the batch view are not here."""
-    keys = names(key for key, _ in core.keys)
-    if laid:
-        return _NEW.substitute(columns=keys, table=table, match=_match(core, "t", "d"))
-    template = _TOUCHED if core.keys else _ALL
-    match = _match(core, "t", "d")
-    touched = template.substitute(columns=keys or "true", table=table, match=match)
-    return _UNFETCHED.substitute(touched=touched)
-
-
-def _upsert_wide(tables: Mapping[str, str], table: PartialTable) -> str:
-    """Merged rows of the delta's keys take the place of those that are there."""
-    return _upsert(tables, table, table.merge(_source(tables, table)), [])
-
-
-def _upsert_core(view: CompiledView, tables: Mapping[str, str], *, flagged: bool) -> str:
-    """The same, with the finished columns of the touched groups beside them."""
-    table = view.tables[0]
-    merged = table.merge(_source(tables, table))
-    wide = {each.name: each for each in view.tables[1:]}
-    finished = [column for finish in view.finishes for column, _ in finish.columns]
-    joins = [
-        _JOIN.substitute(
-            finished=finish.select(f"({_touched(tables, wide[finish.table], keys_of=table)})"),
-            alias=_alias(at),
-            match=_match(table, "m", _alias(at)),
-        )
-        for at, finish in enumerate(view.finishes)
-    ]
-    columns = [f"m.{name(column)}" for column in _own(table)]
-    columns += [
-        f"{_alias(at)}.{name(column)}"
-        for at, finish in enumerate(view.finishes)
-        for column, _ in finish.columns
-    ]
-    if flagged:
-        columns.append(f"true AS {FETCHED}")
-        finished.append(FETCHED)
-    rows = _FINISHED.substitute(columns=", ".join(columns), merged=merged, joins=" ".join(joins))
-    return _upsert(tables, table, rows, finished)
-
-
-def _upsert(tables: Mapping[str, str], table: PartialTable, rows: str, finished: list[str]) -> str:
-    values = [column for column, _, _ in table.values] + finished
-    columns = [*_own(table), *finished]
+def _upsert(table: str, partial: PartialTable) -> str:
+    values = [column for column, _, _ in partial.values]
+    columns = [*(key for key, _ in partial.keys), *values]
+    source = touched(partial, table, keys_of=partial)
     change = ", ".join(f"{name(column)} = m.{name(column)}" for column in values)
     return _UPSERT.substitute(
-        table=tables[table.name],
-        rows=rows,
-        match=_match(table, "t", "m"),
+        table=table,
+        rows=partial.merge(_SOURCE.substitute(columns=names(columns), touched=source)),
+        match=match(partial, "t", "m"),
         change=f"UPDATE SET {change}" if change else "DO NOTHING",
         columns=names(columns),
         values=names(columns, "m."),
     )
-
-
-def _source(tables: Mapping[str, str], table: PartialTable) -> str:
-    """The delta and the rows that share its keys."""
-    touched = _touched(tables, table, keys_of=table)
-    return _SOURCE.substitute(columns=names(_own(table)), touched=touched)
-
-
-def _touched(tables: Mapping[str, str], table: PartialTable, *, keys_of: PartialTable) -> str:
-    template = _TOUCHED if keys_of.keys else _ALL
-    return template.substitute(
-        columns=names(_own(table), "t."),
-        table=tables[table.name],
-        match=_match(keys_of, "t", "d"),
-    )
-
-
-def _match(table: PartialTable, left: str, right: str) -> str:
-    """Keys match with IS NOT DISTINCT FROM: NULL is a group like any other."""
-    pairs = [
-        f"{left}.{name(key)} IS NOT DISTINCT FROM {right}.{name(key)}" for key, _ in table.keys
-    ]
-    return " AND ".join(pairs) or "true"
-
-
-def _own(table: PartialTable) -> list[str]:
-    return [key for key, _ in table.keys] + [column for column, _, _ in table.values]
-
-
-def _alias(at: int) -> str:
-    return f"f{at}"
-
-
-def _number(connection: duckdb.DuckDBPyConnection, statement: str) -> int:
-    ((number,),) = connection.execute(statement).fetchall()
-    return int(number)

@@ -79,6 +79,7 @@ def test_any_split_gives_the_oracles_answer(
         monkeypatch.setattr("serving.worker.new_view.ROUND_BYTES", 1)
         monkeypatch.setattr("serving.worker.batch.BATCH_ROWS", 3)
         monkeypatch.setattr("serving.worker.views.SPARE_ROWS", 2)
+        monkeypatch.setattr("serving.worker.core.SPARE_ROWS", 2)
     live = Served(world.state, lay_rows=pick.choice([0, 10**6]))
     live.catch_up()
     last = 0

@@ -93,7 +93,7 @@ def test_7_the_merged_form_outlives_equal_publications(tmp_path: Path, publicati
 def tamper(served: Served) -> None:
     """What is in memory can be told from what would be made of the files."""
     (core,) = [name for name in tables_of(served, "by_key") if name.endswith(".core")]
-    served.tables._writer.execute(f'UPDATE everview_internal."{core}" SET _count_0 = 1000')
+    served.tables._writer.execute(f'UPDATE everview_internal."{core}" SET _call_0 = 1000')
 
 
 def equal(world: World) -> None:
