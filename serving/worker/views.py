@@ -1,6 +1,6 @@
 """A view's merged partials in memory, kept merged as epochs arrive, and presented under its name.
 
-    <view>.core      keys | core values | finished columns     one row per group: what is presented
+    <view>.core      see serving.worker.core     one row per group: what is presented
     <view>.<wide>    keys | buckets | values                   one table per wide measure
 
 The partials are the record (invariant 7). A finished column is made again from them for every group
@@ -16,7 +16,7 @@ fetched.
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from string import Template
 
 import duckdb
@@ -67,7 +67,7 @@ class ServedView:
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
         """Tables with what the batch view has, and the view over them; without keys its one row is
         there at once."""
-        for table in (*self._wide, self._core):
+        for table in self._tables():
             table.create(connection)
         rows = 0
         if self._batch is not None and not self._laid:
@@ -106,7 +106,7 @@ class ServedView:
         """The same tables behind the files of another publication, whose merged form they are
         (`Served.outlived_by`). None where they are to be made anew: rows have piled up that were
         fetched or came after a batch, or are of single events, which the files now have."""
-        held = [*self._wide, *([self._core] if self._laid else [])]
+        held: Sequence[_Wide | Core] = self._tables() if self._laid else self._wide
         single = self._laid and self._core.partial.single
         if single or sum(table.count(connection) for table in held) > HELD_ROWS:
             return None
@@ -117,9 +117,12 @@ class ServedView:
 
     def drop(self, connection: duckdb.DuckDBPyConnection) -> None:
         connection.execute(f"DROP VIEW IF EXISTS main.{name(self.view.name)}")
-        for table in (*self._wide, self._core):
+        for table in self._tables():
             connection.execute(f"DROP TABLE {table.name}")
         laid.write(connection, self.view.name)
+
+    def _tables(self) -> list[_Wide | Core]:
+        return [*self._wide, self._core]
 
     def _show(self, connection: duckdb.DuckDBPyConnection) -> None:
         """The view over its tables, and over files where it is laid."""
