@@ -17,7 +17,7 @@ import pytest
 from schemas.bound import Bound
 from schemas.ledger.bounds import move_bound
 from serving.follower.follow import LAY_ROWS
-from serving.worker import views
+from serving.worker import core, views
 from serving.worker.tables import Change
 from tests.api.layers import named
 from tests.api.test_follow import rows
@@ -92,8 +92,8 @@ def test_7_the_merged_form_outlives_equal_publications(tmp_path: Path, publicati
 
 def tamper(served: Served) -> None:
     """What is in memory can be told from what would be made of the files."""
-    (core,) = [name for name in tables_of(served, "by_key") if name.endswith(".core")]
-    served.tables._writer.execute(f'UPDATE everview_internal."{core}" SET _call_0 = 1000')
+    (table,) = tables_of(served, "by_key")
+    served.tables._writer.execute(f'UPDATE everview_internal."{table}" SET _call_0 = 1000')
 
 
 def equal(world: World) -> None:
@@ -258,6 +258,39 @@ def test_rows_that_pile_up_over_swaps_are_let_go(
     check(world, served, {"visitors": LAYERED["visitors"]})
 
 
+def test_a_view_that_grows_too_large_is_laid(tmp_path: Path) -> None:
+    world = World(tmp_path, views={"by_key": BY_KEY})
+    served = Served(world.state, lay_rows=12)
+    for number in range(3):
+        world.epoch([{"k": f"{number} {n}", "n": n} for n in range(5)])
+        served.catch_up()
+        world.seal()
+        world.build("by_key")
+        served.catch_up()
+        check(world, served, {"by_key": BY_KEY})
+        listed = served.rows("SELECT count(*) FROM everview_internal.laid")
+        assert listed == [(2 if number == 2 else 0,)]
+
+
+def test_groups_whose_hashes_collide_stay_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = core.Core.__init__
+
+    def collide(self: core.Core, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        before, self._hash = self._hash, "7::UBIGINT"
+        self._touch = self._touch.replace(before, self._hash)
+
+    monkeypatch.setattr(core.Core, "__init__", collide)
+    world = World(tmp_path, views={"visitors": LAYERED["visitors"]})
+    served = Served(world.state)
+    for seed in range(3):
+        world.epoch(rows(seed, 10))
+        served.catch_up()
+    check(world, served, {"visitors": LAYERED["visitors"]})
+
+
 # laid
 
 
@@ -279,12 +312,12 @@ def test_a_laid_view_has_the_groups_in_memory_that_speed_touched(
     laid: tuple[World, Served],
 ) -> None:
     world, served = laid
-    (core,) = tables_of(served, "by_key")
-    assert served.rows(f'SELECT k FROM everview_internal."{core}"') == [("k7",)]
+    (table,) = tables_of(served, "by_key")
+    assert served.rows(f'SELECT k FROM everview_internal."{table}"') == [("k7",)]
     check(world, served, {"by_key": BY_KEY, "keys": LAYERED["keys"]})
     world.epoch([{"k": None, "n": 1}, {"k": "new", "n": 1}])
     served.catch_up()
-    assert served.rows(f'SELECT count(*) FROM everview_internal."{core}"') == [(3,)]
+    assert served.rows(f'SELECT count(*) FROM everview_internal."{table}"') == [(3,)]
     check(world, served, {"by_key": BY_KEY, "keys": LAYERED["keys"]})
     plan = "".join(served.rows("EXPLAIN FROM by_key WHERE k = 'k9'")[0])
     files, _, _ = plan.partition("SEQ_SCAN")
@@ -297,8 +330,8 @@ def test_5_damage_under_a_laid_view_is_never_a_number(
     laid: tuple[World, Served], harm: str
 ) -> None:
     world, served = laid
-    (core,) = named(world.ledger, world.name, "by_key")[:1]
-    path = world.state / core.file.path
+    (data,) = named(world.ledger, world.name, "by_key")[:1]
+    path = world.state / data.file.path
     whole = path.read_bytes()
     with serving(served) as client:
         assert ask(client, "SELECT count(*) FROM by_key").json()["rows"] == [[51]]
@@ -316,7 +349,7 @@ def test_5_damage_under_a_laid_view_is_never_a_number(
             answer = ask(client, sql)
             assert answer.status_code == 503
             message = answer.json()["error"]["message"]
-            assert core.file.path in message
+            assert data.file.path in message
             assert str(world.state) not in message
         assert ask(client, "FROM keys").status_code == 200
 
@@ -325,8 +358,8 @@ def test_a_file_that_changes_under_a_statement_is_found_after_it(
     laid: tuple[World, Served], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world, served = laid
-    (core,) = named(world.ledger, world.name, "by_key")[:1]
-    path = world.state / core.file.path
+    (data,) = named(world.ledger, world.name, "by_key")[:1]
+    path = world.state / data.file.path
     from serving.worker.job import Job
 
     read = Job._relation
@@ -338,7 +371,7 @@ def test_a_file_that_changes_under_a_statement_is_found_after_it(
 
     monkeypatch.setattr(Job, "_relation", touched)
     with serving(served) as client:
-        assert core.file.path in ask(client, "FROM by_key").json()["error"]["message"]
+        assert data.file.path in ask(client, "FROM by_key").json()["error"]["message"]
 
 
 # changes are data
