@@ -10,7 +10,7 @@ import duckdb
 
 from schemas.errors import EverviewError
 
-MESSAGE_CHARACTERS = 1000
+MESSAGE_BYTES = 1000
 
 
 class Code(StrEnum):
@@ -78,13 +78,14 @@ class RequestError(EverviewError):
 
 
 def shortened(message: str) -> str:
-    """At most `MESSAGE_CHARACTERS`, all of them printable or line breaks."""
+    """At most `MESSAGE_BYTES` as UTF-8, all of them printable or line breaks."""
     clean = "".join(
-        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}" for c in message
+        c if c.isprintable() or c == "\n" else "\N{REPLACEMENT CHARACTER}"
+        for c in message.replace("\t", "  ")
     )
-    if len(clean) <= MESSAGE_CHARACTERS:
+    if len(clean.encode()) <= MESSAGE_BYTES:
         return clean
-    return clean[: MESSAGE_CHARACTERS - 4] + " ..."
+    return clean.encode()[: MESSAGE_BYTES - 4].decode(errors="ignore") + " ..."
 
 
 def place(sql: str, offset: int) -> tuple[int, int]:

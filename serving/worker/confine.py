@@ -11,7 +11,8 @@
     hidden        other processes of the same user cannot look into it
 
 It is meant for a fork of a process of one thread. What is open goes on, memory stays; a thread may
-be started. Nothing can be imported any more, so `prepare` comes first, before the fork.
+be started. Nothing can be imported any more and no other database opened, so `prepare` comes first,
+before the fork.
 
 The limits must hold, or `NotConfined` is raised. The rest is as good as the platform allows, and
 `Confinement` says what is missing and why.
@@ -31,7 +32,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from schemas.errors import NotConfined
-from serving.worker import landlock, seccomp
+from serving.worker import guard, landlock, seccomp
 
 LINUX = sys.platform == "linux"
 
@@ -126,9 +127,11 @@ def confine(
 
 
 def prepare() -> None:
-    """Import what a worker may need later, once, before it is forked."""
+    """Import and make what a worker needs later, once, before it is forked: where DuckDB cannot ask
+    how large the machine is, a new database ends the process."""
     for name in _LATE:
         importlib.import_module(name)
+    guard.prepare()
 
 
 def _empty_environment() -> None:

@@ -125,7 +125,7 @@ def _functions() -> tuple[frozenset[str], frozenset[str]]:
 
 
 def prepare() -> None:
-    """Look the functions up, which takes a database, so that `check` needs none."""
+    """Ask the engine for its functions, which takes a database of its own, once in a process."""
     _functions()
 
 
@@ -201,7 +201,7 @@ def _check_signs(sql: str) -> None:
         row = row + 1 if kind == duckdb.token_type.operator else 0
         if row > SIGNS:
             message = f"SQL must have at most {SIGNS} signs such as ( or - in a row; got more"
-            raise RequestError(Code.BAD_REQUEST, message)
+            raise RequestError(Code.BAD_SQL, message)
 
 
 def _check_one_select(connection: duckdb.DuckDBPyConnection, sql: str) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serving.envelope import MESSAGE_CHARACTERS, STATUSES, Code, RequestError
+from serving.envelope import MESSAGE_BYTES, STATUSES, Code, RequestError
 from serving.worker.guard import SQL_BYTES
 from tests.api.world import Served, World, ask, serving
 
@@ -55,7 +55,7 @@ def error(response: httpx.Response) -> dict[str, Any]:
     assert list(body["error"]) == ["code", "message", "line", "column"]
     assert response.status_code == STATUSES[Code(body["error"]["code"])]
     message = body["error"]["message"]
-    assert 0 < len(message) <= MESSAGE_CHARACTERS
+    assert 0 < len(message.encode()) <= MESSAGE_BYTES
     assert "Traceback" not in message
     assert "everview_internal" not in message
     assert "{" not in message or "exception_type" not in message
@@ -217,5 +217,5 @@ def test_every_code_has_a_status() -> None:
 
 def test_messages_are_short_and_printable() -> None:
     found = RequestError(Code.BAD_SQL, "\x1b[31m" + "x" * 5000)
-    assert len(found.message) == MESSAGE_CHARACTERS
+    assert len(found.message.encode()) == MESSAGE_BYTES
     assert "\x1b" not in found.message

@@ -113,6 +113,19 @@ def test_a_query_does_not_hold_up_the_end(tmp_path: Path, processes: list[Proces
     assert "Traceback" not in errors
 
 
+def test_an_answer_waits_for_no_confirmation(tmp_path: Path, processes: list[Process]) -> None:
+    """Of its head, by a client that keeps its connection: that takes 40 ms."""
+    process = Process(World(tmp_path).state)
+    processes.append(process)
+    took = []
+    with httpx.Client(base_url=process.until("running")) as client:
+        for _ in range(40):
+            started = time.monotonic()
+            assert client.get("/sql", params={"q": "SELECT 1"}).status_code == 200
+            took.append(time.monotonic() - started)
+    assert sorted(took)[10] < 0.03
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -12,6 +12,7 @@ import errno
 import json
 import mmap
 import os
+import pickle
 import resource
 import select
 import shutil
@@ -20,18 +21,94 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import duckdb
+import pyarrow as pa
 
+from serving import formats
+from serving.envelope import RequestError
 from serving.worker.confine import Limits, confine, prepare
+from serving.worker.job import Job, Query
+from tests.api.world import START, Served, World
 
 ALLOWANCE = 512 * 2**20
 DESCRIPTORS = 64
 ORPHAN_SECONDS = 2.0
 CANARY = "canary-5f1c"
+# every type in every form, what DuckDB and pyarrow do late, errors of each kind
+STATEMENTS: Sequence[tuple[str, Any]] = (
+    ("FROM by_key ORDER BY k", None),
+    ("FROM visitors ORDER BY k", None),
+    ("FROM by_two ORDER BY ALL", None),
+    ("SELECT view, epoch, position FROM everview.views ORDER BY view", None),
+    ("SHOW TABLES", None),
+    ("SUMMARIZE by_key", None),
+    ("EXPLAIN FROM by_key", None),
+    ("SELECT TIMESTAMPTZ '2026-01-01 00:00:00+02', TIMESTAMP_NS '2026-01-01 00:00:00.123'", None),
+    ("SELECT timezone('Europe/Berlin', TIMESTAMP '2026-07-01'), DATE '99999-01-01'", None),
+    (
+        "SELECT strptime('2026-01-01 Asia/Tokyo', '%Y-%m-%d %Z'), TIME '10:00', TIMETZ '1:2+01'",
+        None,
+    ),
+    ("SELECT 2::HUGEINT ** 100, 1.5::DECIMAL(38, 2), 'NaN'::DOUBLE, INTERVAL 1 MONTH", None),
+    (
+        "SELECT '\\xFF'::BLOB, '101'::BIT, uuid() IS NULL, [1, NULL], {'a': [1.5]}, map {1: 'x'}",
+        None,
+    ),
+    (
+        "SELECT 'ä' COLLATE de < 'b', lower('Ä'), regexp_matches('a', 'A', 'i')",
+        None,
+    ),
+    ("SELECT random() < 0, now() IS NULL, (SELECT count(*) < 0 FROM by_key USING SAMPLE 1%)", None),
+    ("SELECT $1, $2, $3, $4", [1, "a", [1, 2], {"a": None}]),
+    ("SELECT $a::TIMESTAMPTZ + $b::INTEGER * INTERVAL 1 DAY", {"a": "2026-01-01", "b": 2}),
+    ("SELECT $1", []),
+    ("SELECT nix FROM by_key", None),
+    ("FROM nowhere", None),
+    ("SELECT 1 // 0", None),
+    ("SELECT 'x'::INTEGER", None),
+    ("SELEC", None),
+    ("SELECT sleep_ms(1)", None),
+)
+
+
+class Work:
+    """Tables as a worker has them, a change that comes when it is confined, and statements."""
+
+    def __init__(self, folder: Path) -> None:
+        world = World(folder)
+        world.epoch([{"k": "a", "u": 1, "n": 1, "moment": START}, {"k": None, "u": 2}])
+        served = Served(world.state)
+        served.catch_up()
+        changes: list[bytes] = []
+        served.tables.apply, self.apply = (  # type: ignore[method-assign]
+            lambda change: changes.append(pickle.dumps(change)),
+            served.tables.apply,
+        )
+        world.epoch([{"k": "a", "u": 9, "n": 5}])
+        served.catch_up()
+        self.tables, self.changes = served.tables, changes
+
+    def answers(self) -> list[str]:
+        """One for each statement in each form, errors too."""
+        return [
+            self._answer(Query(sql, params, 100, media_type, "number"))
+            for sql, params in STATEMENTS
+            for media_type in (formats.JSON_TYPE, formats.CSV_TYPE, formats.ARROW_TYPE)
+        ]
+
+    def _answer(self, query: Query) -> str:
+        try:
+            body = Job(self.tables, query, lambda: 0.0).run().body
+            if query.media_type == formats.ARROW_TYPE:  # some of its bytes have no meaning
+                table = pa.ipc.open_stream(body).read_all()
+                return str([column.to_string() for column in table.columns])
+            return body.decode()
+        except RequestError as error:
+            return f"{error.code} {error.message}"
 
 
 class Scene:
@@ -56,6 +133,7 @@ class Scene:
         self.ours, self.theirs = socket.socketpair()
         self.pid = os.getpid()
         self.layers: list[str] | None = None  # those of the child
+        self.work = Work(folder)
 
     def renew(self) -> None:
         shutil.rmtree(self.data)
@@ -253,6 +331,15 @@ def outlive_parent(scene: Scene) -> str:
     return "ended" if ended else "lives on"
 
 
+def work(scene: Scene) -> list[Any]:
+    """Does it answer as the parent does, and take what comes?"""
+    before = scene.work.answers()
+    for change in scene.work.changes:
+        scene.work.apply(pickle.loads(change))
+    ((hits,),) = scene.work.tables.cursor().execute("SELECT hits FROM everything").fetchall()
+    return [before, hits]
+
+
 def core(scene: Scene) -> int:  # noqa: ARG001
     return resource.getrlimit(resource.RLIMIT_CORE)[0]
 
@@ -330,6 +417,7 @@ PROBES: dict[str, Callable[[Scene], Any]] = {
         signal_parent,
         signal_itself,
         privileges,
+        work,
         look_into,
         outlive_parent,
         core,

@@ -144,8 +144,17 @@ def test_all_layers_together(children: Children) -> None:
     assert children.ask(None, "late") == ("ended with -9", True)
 
 
+def test_a_confined_worker_works(children: Children) -> None:
+    """In every form it answers as one that is not confined, and it takes changes."""
+    (told, hits), _ = children.ask(None, "work")
+    (expected, _), _ = children.ask([], "work")
+    assert told == expected
+    assert hits == 3
+    assert not any("denied" in answer or "permitted" in answer for answer in told)
+
+
 def test_every_probe_is_asked() -> None:
-    assert PROBES.keys() == STOPPED.keys() | GOES_ON.keys() | {"read_inside"}
+    assert PROBES.keys() == STOPPED.keys() | GOES_ON.keys() | {"read_inside", "work"}
 
 
 def test_what_must_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
