@@ -24,7 +24,7 @@ def seen_times(
     """By partition, and how many event times are after the epoch's instant."""
     stamps = records["_timestamp"].cast(pa.int64()).to_numpy()
     read = records["_partition"].to_numpy()
-    seen = {p: Seen(stamped=int(stamps[read == p].max())) for p in np.unique(read).tolist()}
+    seen = {p: Seen(stamped=int(stamps[read == p].max())) for p in _present(read)}
     if stream.event_time is None or not master.num_rows:
         return seen, 0
     at = microseconds(instant)
@@ -33,9 +33,15 @@ def seen_times(
     moments = times.to_numpy().astype(np.int64)  # of NULL it makes NaT, which is not known
     known &= (moments != INFINITE) & (moments != -INFINITE)
     moments, partitions = moments[known], master["_partition"].to_numpy()[known]
-    for partition in np.unique(partitions).tolist():
+    for partition in _present(partitions):
         seen[partition] = _seen(moments[partitions == partition], at, seen[partition].stamped)
     return seen, int(np.count_nonzero(moments > at))
+
+
+def _present(partitions: np.ndarray[tuple[int], np.dtype[np.int32]]) -> list[int]:
+    """The numbers among them, without sorting them."""
+    found: list[int] = np.flatnonzero(np.bincount(partitions)).tolist()
+    return found
 
 
 def reasons(rejects: pa.Table) -> dict[str, int]:

@@ -159,6 +159,15 @@ def test_each_figure_is_what_was_made(made: Measured) -> None:
     assert {name for name in found if name[0] in unknown} == {("batch_age_seconds", "by_key")}
 
 
+def test_duplicates_are_not_among_the_accepted(made: Measured) -> None:
+    found = figures(made.world.ledger)
+    stream = replace(found.streams["hits"], accepted=40, duplicates=4, rejected=2)
+    told = facts(
+        made.served.follower, replace(found, streams={"hits": stream}), made.world.state, NOW
+    )
+    assert told["streams"][0]["events"] == {"accepted": 36, "duplicate": 4, "rejected": 2}
+
+
 def _low(made: Measured) -> float:
     ((low,),) = made.served.rows("SELECT epoch_us(low_watermark) FROM everview.freshness")
     assert low is not None

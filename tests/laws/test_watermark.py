@@ -134,6 +134,15 @@ CASES: dict[str, tuple[list[Planned], tuple[float | None, float | None], float |
         (125, 125),
         125,
     ),
+    "or when nothing came for hours": (
+        [
+            Planned(10, {0: [10], 1: [10]}),
+            Planned(20, {0: [4], 1: [20]}),
+            Planned(320, {0: [320], 1: [320]}),
+        ],
+        (320, 320),
+        320,
+    ),
     "and not before": (
         [
             Planned(10, {0: [10], 1: [10]}),
