@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import json
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,10 @@ from infra.stack import AIRFLOW, PartRecord, Stack
 from schemas.errors import LedgerMissing
 from schemas.ledger import epochs, leases, retention, sealing, versions
 from schemas.ledger.connect import open_ledger
+from schemas.ledger.instant import ZERO
 from schemas.ledger.versions import ViewRow
+from schemas.observed import Observed
+from schemas.position import Position
 
 PARTS = ("kafka", "streaming", "serving", AIRFLOW)
 
@@ -51,7 +55,7 @@ def status(state: Path) -> dict[str, Any]:
     told["kafka"]["bootstrap_servers"] = last.bootstrap_servers if last and running else None
     told["serving"]["http"] = last.http if last and running else None
     told[AIRFLOW] |= _airflow(state, last.airflow if last and running else None)
-    told["streams"] = _streams(state, _errors(state, last) if running else {})
+    told["streams"] = _streams(state, _reports(state, last) if running else {})
     return told
 
 
@@ -80,8 +84,9 @@ def _airflow(state: Path, url: str | None) -> dict[str, Any]:
     return {"url": url, "user": airflow.USER if url else None, "password_file": file}
 
 
-def _errors(state: Path, last: Stack | None) -> dict[str, str | None]:
-    """What keeps a stream from going on, as the living streaming driver tells it."""
+def _reports(state: Path, last: Stack | None) -> dict[str, dict[str, Any]]:
+    """What the living streaming driver tells of its streams: what keeps one from going on, and
+    where its logs end."""
     part = last.parts.get("streaming") if last else None
     try:
         report = json.loads((state / "run" / "streaming.json").read_text(encoding="utf-8"))
@@ -89,10 +94,11 @@ def _errors(state: Path, last: Stack | None) -> dict[str, str | None]:
         return {}
     if part is None or part.identity is None or report["pid"] != part.identity.pid:
         return {}
-    return {name: stream["error"] for name, stream in report["streams"].items()}
+    streams: dict[str, dict[str, Any]] = report["streams"]
+    return streams
 
 
-def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
+def _streams(state: Path, reports: dict[str, dict[str, Any]]) -> dict[str, Any]:
     try:
         ledger = open_ledger(state)
     except LedgerMissing:
@@ -103,6 +109,8 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
         for row in versions.streams(ledger):
             progress = epochs.progress(ledger, row.name)
             lease = held.get(epochs.lease_name(row.name))
+            report = reports.get(row.name, {})
+            observed = progress.observed or Observed()
             told[row.name] = {
                 "topic": row.topic,
                 "topic_id": progress.topic_id,
@@ -111,6 +119,9 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                 "sealed": sealing.sealed_until(ledger, row.name),
                 "retained": retention.retained_until(ledger, row.name),
                 "position": progress.position.json(),
+                "unread": _unread(progress.position, report.get("logs")),
+                "low_watermark": _instant(observed.lowest(progress.position.offsets)),
+                "rejects": dict(observed.reasons),
                 "instant": progress.instant.isoformat() if progress.instant else None,
                 "lease": lease
                 and {
@@ -119,7 +130,7 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                     "token": lease.token,
                     "expires": lease.expires.isoformat(),
                 },
-                "error": errors.get(row.name) or row.stopped,
+                "error": report.get("error") or row.stopped,
                 "lost": [list(each) for each in row.lost],
                 "views": {
                     view.name: _view(view, progress.epoch)
@@ -127,6 +138,22 @@ def _streams(state: Path, errors: dict[str, str | None]) -> dict[str, Any]:
                 },
             }
     return told
+
+
+def _unread(position: Position, logs: dict[str, Any] | None) -> dict[str, int] | None:
+    """Partition -> offsets that Kafka has and no epoch; None where nobody asks Kafka."""
+    if not logs:
+        return None
+    at = position.json()
+    return {each: max(0, end - at.get(each, 0)) for each, end in logs["ends"].items()}
+
+
+def _instant(micros: int | None) -> str | None:
+    """None too before the year 1, which an event may name."""
+    try:
+        return None if micros is None else (ZERO + timedelta(microseconds=micros)).isoformat()
+    except OverflowError:
+        return None
 
 
 def _view(view: ViewRow, epoch: int) -> dict[str, Any]:
@@ -161,6 +188,14 @@ def _show(told: dict[str, Any]) -> None:
         when = f", committed {stream['instant']}" if stream["instant"] else ""
         print(f"  epoch      {stream['epoch']}{when}; sealed up to {stream['sealed']}")
         print(f"  position   {position or 'none yet'}")
+        if stream["unread"] is not None:
+            unread = ", ".join(f"{p}: {count}" for p, count in stream["unread"].items())
+            print(f"  unread     {unread}")
+        if stream["low_watermark"]:
+            print(f"  events     those before {stream['low_watermark']} are there, as observed")
+        if stream["rejects"]:
+            counts = (f"{count} {reason}" for reason, count in stream["rejects"].items())
+            print(f"  rejects    {', '.join(counts)}")
         if stream["retained"]:
             print(f"  retention  events up to epoch {stream['retained']} are in totals only")
         lease = stream["lease"]

@@ -26,6 +26,8 @@ from serving.front.watch import Limits, Watch
 from tests.api.test_follow import rows
 from tests.api.world import START, Served, World, ask, serving
 
+pytestmark = pytest.mark.slow
+
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
 BEGIN = "<!-- written by: pytest --update-golden tests/api/test_metrics.py -->\n"
 END = "<!-- end -->\n"

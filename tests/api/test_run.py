@@ -90,10 +90,17 @@ def test_a_ledger_that_comes_later(tmp_path: Path, processes: list[Process]) -> 
             "/sql", content="FROM everything", headers={"Content-Type": "text/plain"}
         )
         assert answer.json()["rows"] == [[1, 3, "a"]]
+        while 'everview_epoch{stream="hits"} 1.0' not in client.get("/metrics").text:
+            assert time.monotonic() < limit, "facts in time"
+            time.sleep(0.05)
     code, errors = process.end(signal.SIGTERM)
     assert code == 0
     assert process.report()["state"] == "stopped"
     assert errors.count("no ledger yet") == 1
+    lines = [json.loads(line) for line in errors.splitlines()]
+    assert {line["part"] for line in lines} == {"serving"}
+    (query,) = (line for line in lines if line["message"] == "query")
+    assert (query["outcome"], query["id"]) == ("ok", answer.headers["x-request-id"])
     assert "Traceback" not in errors
 
 

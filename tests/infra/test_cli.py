@@ -13,10 +13,12 @@ from typing import Any
 import pytest
 
 from infra import cli
+from infra.verbs import status
 from schemas import registered
 from schemas.ledger import epochs, leases, versions
 from schemas.ledger.connect import open_ledger
-from schemas.position import Range
+from schemas.observed import Epoch
+from schemas.position import Position, Range
 
 STREAM = """CREATE STREAM clicks (id VARCHAR PRIMARY KEY, page VARCHAR NOT NULL, ms INTEGER)
 WITH (topic = 'clicks', format = 'json');
@@ -56,6 +58,7 @@ def commit_an_epoch(state: Path) -> None:
                 folded=folded,
                 suspended=(),
                 uuid="u",
+                observed=Epoch({}, NOW, frozenset({0}), {"type": 3}),
             ),
         )
 
@@ -266,10 +269,22 @@ def test_status_reads_the_ledger(project: Path, capsys: pytest.CaptureFixture[st
     told = json.loads(capsys.readouterr().out)
     stream = told["streams"]["clicks"]
     assert (stream["epoch"], stream["position"]) == (1, {"0": 12})
+    assert (stream["rejects"], stream["unread"]) == ({"type": 3}, None)
+    assert stream["low_watermark"] == NOW.isoformat()
     assert (stream["lease"]["host"], stream["lease"]["token"]) == ("here", 1)
     assert told["kafka"]["state"] == told["serving"]["state"] == "stopped"
     assert cli.main(["status"]) == 1
-    assert "process 1 on here, token 1" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "process 1 on here, token 1" in said
+    assert "rejects    3 type" in said
+
+
+def test_status_tells_what_is_unread_while_somebody_asks_kafka() -> None:
+    logs = {"ends": {"0": 15, "1": 4}}
+    assert status._unread(Position({0: 12}), logs) == {"0": 3, "1": 4}
+    assert status._unread(Position({0: 99, 1: 4}), logs) == {"0": 0, "1": 0}
+    assert status._unread(Position(), None) is None
+    assert status._instant(-(2**62)) is None
 
 
 @pytest.mark.parametrize("verb", [["sql", "SELECT 1"], ["produce", "clicks", "clicks.sql"]])
