@@ -18,6 +18,8 @@ from typing import Any
 SIZES = struct.Struct(">IQ")
 HEADER_BYTES = 16 * 2**20
 READ_BYTES = 256 * 1024
+# with a socket, to the spare: fork a worker there
+FOR_NOW, FOR_PAST = b"n", b"p"
 
 
 @dataclass(frozen=True)

@@ -51,8 +51,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except OSError as error:
         log.error("cannot listen on %s:%s: %s", options.host, options.port, error.strerror)
         return 1
-    # asyncio sets it on sockets that say that they are TCP, which those accepted here do not: without
-    # it each answer waits 40 ms for the client to confirm its head
+    # asyncio sets it on sockets that say that they are TCP, which those accepted here do not:
+    # without it each answer waits 40 ms for the client to confirm its head
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     with listening:
         return Serving(options, listening).run()

@@ -17,24 +17,30 @@ import argparse
 import json
 import logging
 import os
+import pickle
 import socket
 import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from schemas.compile import CompiledView
+from schemas.errors import EverviewError
 from schemas.ledger.connect import open_ledger
 from schemas.storage import DataRoot
+from serving.envelope import Code, RequestError
 from serving.follower.facts import Facting
 from serving.follower.follow import Follower
+from serving.follower.past import describe
 from serving.follower.spare import Spare, SpareGone
-from serving.frames import Wire
+from serving.frames import Frame, Wire
 from serving.log import set_up
+from serving.worker.guard import Relation
 from serving.worker.tables import Change
 
 LOOK_SECONDS = 0.1
@@ -48,6 +54,7 @@ class Process:
 
     def __init__(self, state: Path, front: Wire, spare: Wire, after: int) -> None:
         self._front, self._sending = front, threading.Lock()
+        self._state, self._root = state, DataRoot(state)
         self._follower = Follower(
             lambda: open_ledger(state), DataRoot(state), Spare(spare, after, self._announce)
         )
@@ -73,7 +80,7 @@ class Process:
         self._facting.run(self._stop)
 
     def _announce(self, number: int, change: Change, data: bytes) -> None:
-        heavy = bool(change.create)
+        heavy = bool(change.create or change.raw)
         self._say(
             {
                 "kind": "change",
@@ -114,9 +121,34 @@ class Process:
                 os._exit(0)
 
     def _until_the_front_ends(self) -> None:
-        while self._front.receive() is not None:
-            pass
-        os._exit(0)
+        with ThreadPoolExecutor(1) as pool:
+            while (frame := self._front.receive()) is not None:
+                pool.submit(self._describe, frame)
+            os._exit(0)
+
+    def _describe(self, frame: Frame) -> None:
+        """Say what the relations of a statement were."""
+        told = {"kind": "described", "worker": frame.header["worker"]}
+        relations = [
+            Relation(tuple(path), None if place is None else (place[0], place[1]))
+            for path, place in frame.header["relations"]
+        ]
+        known = self._follower.checker.stamps()
+        try:
+            with open_ledger(self._state) as ledger:
+                past = describe(ledger, self._root, relations, frame.header["as_of"], known)
+        except RequestError as error:
+            self._say({**told, "error": _refused(error)})
+        except EverviewError as error:
+            message = str(error).replace(f"{self._state.absolute()}/", "")
+            self._say({**told, "error": _refused(RequestError(Code.NOT_READY, message))})
+        else:
+            self._say(told, pickle.dumps(past, protocol=pickle.HIGHEST_PROTOCOL))
+
+
+def _refused(error: RequestError) -> dict[str, Any]:
+    place = None if error.line is None else [error.line, error.column]
+    return {"code": error.code, "message": error.message, "place": place}
 
 
 def columns(view: CompiledView | None) -> dict[str, list[dict[str, str]]]:

@@ -16,6 +16,7 @@ from serving.envelope import Code, RequestError
 from serving.front import board, cache
 from serving.front.cache import Cache
 from serving.front.lanes import Job, Lanes
+from serving.front.past import Past
 from serving.front.pool import Pool
 from serving.query import Query, Reply
 
@@ -34,8 +35,9 @@ class Front:
     ) -> None:
         self._pool, self._queue = pool, queue
         self._cache = Cache()
-        self.lanes = Lanes(pool, killed)
-        pool.changed = self.lanes.pump
+        self.lanes, self._past = Lanes(pool, killed), Past(pool)
+        self._past_lanes = Lanes(self._past, killed)
+        pool.changed = self._pump
         self._closed = False
 
     async def answer(self, query: Query, user: str, timeout_ms: int) -> Reply:
@@ -53,20 +55,27 @@ class Front:
             reply = await self._wait(shared, timeout_ms)
             if isinstance(reply.body, bytes):
                 return replace(reply, source="shared")
-        if self.lanes.waiting >= self._queue:
+        if self.lanes.waiting + self._past_lanes.waiting >= self._queue:
             message = f"at most {self._queue} queries may wait; try again in a second"
             raise RequestError(Code.QUEUE_FULL, message)
         if not self._pool.workers and not self._pool.board.number:
             raise RequestError(Code.NOT_READY, "; ".join(self._pool.unready()))
-        job = Job(query, user, timeout_ms / 1000, self.lanes)
+        lanes = self.lanes if query.as_of is None else self._past_lanes
+        job = Job(query, user, timeout_ms / 1000, lanes)
         self._cache.begin(key, job, state)
-        self.lanes.put(job)
+        lanes.put(job)
+        self._pump()
         reply_or_none: Reply | None = None
         try:
             reply_or_none = await self._wait(job, timeout_ms)
             return reply_or_none
         finally:
             self._cache.end(key, job, reply_or_none)
+
+    def _pump(self) -> None:
+        self.lanes.pump()
+        self._past.want(self._past_lanes.waiting + self._past_lanes.running)
+        self._past_lanes.pump()
 
     def views(self) -> dict[str, dict[str, Any]]:
         """The views by name, as `/views` lists them; of the state that queries see."""
@@ -92,6 +101,7 @@ class Front:
         """Take nothing more, and stop what runs."""
         self._closed = True
         self.lanes.close(_ending())
+        self._past_lanes.close(_ending())
 
     async def _wait(self, job: Job, timeout_ms: int) -> Reply:
         """Its answer, within the time. The last that waits stops it when he leaves."""

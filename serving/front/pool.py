@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from serving.facts import Facts
-from serving.frames import Frame
+from serving.frames import FOR_NOW, FOR_PAST, Frame
 from serving.front.board import Board
 from serving.front.channel import Channel
 from serving.front.workers import Crew, Worker
@@ -57,9 +57,9 @@ class Generation:
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: Mapping[str, Any] = field(default_factory=lambda: {"unready": [STARTING]})
 
-    def fork(self, descriptor: int) -> None:
+    def fork(self, descriptor: int, what_for: bytes = FOR_NOW) -> None:
         try:
-            socket.send_fds(self.forks, [b"f"], [descriptor])
+            socket.send_fds(self.forks, [what_for], [descriptor])
         except OSError:
             self.ended.set()
 
@@ -90,6 +90,8 @@ class Pool:
         self._columns: Mapping[str, Any] = {}
         self._closed = False
         self._failures = 0
+        self._past = Crew(Board(), lambda: self.changed(), self._lost_of_past, self._describe)
+        self._describing: dict[int, Worker] = {}  # by their process
 
     @property
     def board(self) -> Board:
@@ -150,13 +152,43 @@ class Pool:
     def close(self) -> None:
         """End everything that was started."""
         self._closed = True
-        for crew in (self._crew, self._next):
+        for crew in (self._crew, self._next, self._past):
             if crew is not None:
                 crew.kill("closing")
         if self._generation is not None:
             self._forget(self._generation)
             self._generation.close()
             self._generation.ended.set()
+
+    # the past
+
+    def free_for_past(self) -> list[Worker]:
+        """A worker each of which answers one statement about the past."""
+        return self._past.free()
+
+    def fork_for_past(self) -> None:
+        """Begin another one."""
+        generation = self._generation
+        if generation is not None and not generation.ended.is_set():
+            self._past.add(lambda descriptor: generation.fork(descriptor, FOR_PAST))
+
+    @property
+    def past_workers(self) -> int:
+        return len(self._past.workers)
+
+    def _describe(self, worker: Worker, frame: Frame) -> None:
+        """Have the follower say what a past state was."""
+        generation = self._generation
+        if generation is None or worker.pid is None:
+            worker.kill("no follower")
+            return
+        self._describing[worker.pid] = worker
+        generation.channel.send({**frame.header, "worker": worker.pid})
+
+    def _described(self, frame: Frame) -> None:
+        worker = self._describing.pop(int(frame.header["worker"]), None)
+        if worker is not None and not worker.ended:
+            worker.channel.send(frame.header, frame.payload)
 
     # generations
 
@@ -215,6 +247,9 @@ class Pool:
             generation.status = frame.header
             self._columns = frame.header["columns"]
             return
+        if frame.kind == "described":
+            self._described(frame)
+            return
         if frame.kind == "facts":
             self._facts(cast(Facts, frame.header["facts"]))
             return
@@ -263,6 +298,10 @@ class Pool:
         before, self._crew, self._next = self._crew, self._next, None
         if before is not None:
             before.retire()
+        self.changed()
+
+    def _lost_of_past(self, worker: Worker) -> None:
+        self._describing.pop(worker.pid or 0, None)
         self.changed()
 
     def _lost(self, worker: Worker) -> None:

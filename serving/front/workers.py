@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import os
 import signal
 import socket
@@ -52,7 +53,7 @@ class Worker:
 
     @property
     def free(self) -> bool:
-        known = self.number is not None and self.number <= self.crew.board.number
+        known = self.number is not None and self.number <= self.crew.reached
         return known and self.run is None and not self.ended and self.killed is None
 
     def begin(self, run: Run, header: dict[str, Any]) -> None:
@@ -72,12 +73,17 @@ class Worker:
 
 class Crew:
     """The workers of one state. `changed` is called when one may be free, `lost` when one has
-    ended that was not retired."""
+    ended that was not retired. Those of a crew with `describe` answer one statement each, about a
+    past state; it is called when one asks what that was."""
 
     def __init__(
-        self, board: Board, changed: Callable[[], None], lost: Callable[[Worker], None]
+        self,
+        board: Board,
+        changed: Callable[[], None],
+        lost: Callable[[Worker], None],
+        describe: Callable[[Worker, Frame], None] | None = None,
     ) -> None:
-        self.board = board
+        self.board, self._describe = board, describe
         self.workers: list[Worker] = []
         self._changed, self._lost = changed, lost
         self._retired = False
@@ -120,6 +126,11 @@ class Crew:
         come = [each for each in self.workers if each.number is not None]
         return len([each for each in come if each.number <= self.board.number]) >= size  # type: ignore[operator]
 
+    @property
+    def reached(self) -> float:
+        """The last change that the crew has; one for the past needs none."""
+        return self.board.number or math.inf
+
     def free(self) -> list[Worker]:
         return [each for each in self.workers if each.free]
 
@@ -142,12 +153,14 @@ class Crew:
             self._changed()
         elif frame.kind == "trouble":
             log.error("worker %s ends: %s", worker.pid, frame.header["message"])
+        elif frame.kind == "describe" and self._describe is not None:
+            self._describe(worker, frame)
         elif worker.run is not None:
             run = worker.run
             if frame.kind in ("end", "error"):
                 worker.run = None
-                if worker.crew._retired:
-                    worker.channel.close()
+                if worker.crew._retired or self._describe is not None:
+                    worker.kill("done")
             run.told(frame)
             if worker.run is None:
                 self._changed()
@@ -160,6 +173,6 @@ class Crew:
         if run is not None:
             run.broken(worker.killed or "ended")
         if not crew._retired:
-            if worker.killed is None:
+            if worker.killed is None and run is not None:
                 log.warning("worker %s ended by itself; another takes its place", worker.pid)
             crew._lost(worker)

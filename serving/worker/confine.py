@@ -39,9 +39,10 @@ LINUX = sys.platform == "linux"
 _PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _CAPABILITIES = 0x20080522  # the version of what capset is given
-# what DuckDB and pyarrow import when a value first asks for it
+# what DuckDB, pyarrow and the readers of segments import when a value first asks for it
 _LATE = (
     "decimal",
+    "encodings.cp437",  # of zip files
     "numpy",
     "pandas",
     "pyarrow.dataset",

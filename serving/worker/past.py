@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -12,18 +12,17 @@ import pyarrow as pa
 from schemas import engine, reading
 from schemas.compile import CompiledView
 from schemas.engine import OWN_FAULTS, Engine
-from schemas.errors import ViewFailed
+from schemas.errors import EverviewError, ViewFailed
 from schemas.ledger.epochs import CommittedEpoch
 from schemas.ledger.files import MASTER
 from schemas.reading import Rows
 from schemas.storage import DataRoot
 from serving.coverage import Coverage
+from serving.envelope import Code, RequestError
 from serving.follower.followed import Served
 from serving.follower.handoff import Handoff
 from serving.follower.load import Loaded, segments
 from serving.follower.past import Past, PastRaw, PastView
-from serving.query import Query, Sink
-from serving.worker.job import Job
 from serving.worker.raw import NewRaw, RawRows
 from serving.worker.tables import Change, Tables
 
@@ -31,23 +30,25 @@ SEGMENT_ROWS = "segment_rows"
 MEMORY = "512MB"  # of the engine that reads files and folds
 
 
-def answer(
-    past: Past,
-    query: Query,
-    sink: Sink,
-    clock: Callable[[], float],
-    memory_limit: str | None = None,
-) -> None:
-    """Run a statement over what its relations were; or a `RequestError`. Raises `ViewFailed` and
-    `DamagedFile` where they cannot be made."""
-    tables = Tables(memory_limit=memory_limit, readable=[past.root.local(MASTER)])
-    folding = engine.connect(memory_limit=MEMORY)
-    try:
-        fill(tables, folding, past)
-        Job(tables, query, clock).run(sink)
-    finally:
-        folding.con.close()
-        tables.close()
+class Room:
+    """The databases of one past state. A process that gives up its rights opens them before."""
+
+    def __init__(self, root: DataRoot, memory_limit: str | None = None) -> None:
+        self._root = root
+        self.tables = Tables(memory_limit=memory_limit, readable=[root.local(MASTER)])
+        self._folding = engine.connect(memory_limit=MEMORY)
+
+    def fill(self, past: Past) -> None:
+        """Make the relations as they were. Raises `RequestError` where they cannot be made."""
+        try:
+            fill(self.tables, self._folding, past)
+        except EverviewError as error:
+            told = str(error).replace(f"{self._root.local('')}/", "")
+            raise RequestError(Code.NOT_READY, told) from error
+
+    def close(self) -> None:
+        self._folding.con.close()
+        self.tables.close()
 
 
 def fill(tables: Tables, folding: Engine, past: Past) -> None:

@@ -6,6 +6,9 @@ not change it shares. To be forked it stays a process of one thread (DuckDB is t
 
     follower --change--> spare --taken, failed or refused--> follower
     front    --one byte and a socket--> spare --fork--> a worker at that socket
+
+The byte says what for: statements on the newest state, or one about the past, with databases of its
+own.
 """
 
 from __future__ import annotations
@@ -23,11 +26,14 @@ from pathlib import Path
 import duckdb
 
 from schemas.errors import DamagedFile, EverviewError, ViewFailed
+from schemas.storage import DataRoot
+from serving import frames
 from serving.envelope import from_engine
 from serving.frames import Frame, Wire
 from serving.log import set_up
 from serving.worker import confine, guard
 from serving.worker.confine import Limits
+from serving.worker.past import Room
 from serving.worker.tables import Tables
 from serving.worker.worker import Worker
 
@@ -46,12 +52,17 @@ class Spare:
         self,
         front: socket.socket,
         follower: Wire,
-        tables: Tables,
-        limits: Limits,
-        readable: Sequence[Path],
+        state: Path,
+        memory: str,
     ) -> None:
-        self._front, self._follower, self._tables = front, follower, tables
-        self._limits, self._readable = limits, readable
+        self._front, self._follower = front, follower
+        self._root, self._memory = DataRoot(state), memory
+        self._readable = [state / folder for folder in READ]
+        for folder in self._readable:
+            folder.mkdir(parents=True, exist_ok=True)
+        shown = [state / folder for folder in SHOWN]
+        self._tables = Tables(memory_limit=memory, readable=shown)
+        self._limits = Limits(ADDRESS_SPACE * _bytes(memory))
         self._number = 0  # of the last change
 
     def run(self) -> None:
@@ -107,7 +118,8 @@ class Spare:
             self._front.close()
             self._follower.close()
             wire = Wire(socket.socket(fileno=descriptor))
-            Worker(wire, self._tables, self._number, self._limits, self._readable).run()
+            room = Room(self._root, self._memory) if data == frames.FOR_PAST else None
+            Worker(wire, self._tables, self._number, self._limits, self._readable, room).run()
         os.close(descriptor)
         return True
 
@@ -124,15 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front says when
     confine.prepare()
     guard.prepare()
-    readable = [options.state.absolute() / folder for folder in READ]
-    for folder in readable:
-        folder.mkdir(parents=True, exist_ok=True)
-    shown = [folder for folder in readable if folder.name in SHOWN]
-    tables = Tables(memory_limit=options.memory, readable=shown)
     front = socket.socket(fileno=options.front)
     follower = Wire(socket.socket(fileno=options.follower))
-    limits = Limits(ADDRESS_SPACE * _bytes(options.memory))
-    Spare(front, follower, tables, limits, readable).run()
+    Spare(front, follower, options.state.absolute(), options.memory).run()
     return 0
 
 

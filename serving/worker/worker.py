@@ -21,8 +21,10 @@ from typing import Any, NoReturn
 from serving.envelope import Code, RequestError
 from serving.frames import Frame, Wire
 from serving.query import Head, Query
+from serving.worker import guard
 from serving.worker.confine import STEPS, Limits, confine
 from serving.worker.job import Job
+from serving.worker.past import Room
 from serving.worker.tables import Tables
 
 # of a confinement: a worker ends with the front, and goes on without the spare that it is a fork of
@@ -33,10 +35,17 @@ class Worker:
     """A process that was forked a moment ago."""
 
     def __init__(
-        self, front: Wire, tables: Tables, number: int, limits: Limits, readable: Sequence[Path]
+        self,
+        front: Wire,
+        tables: Tables,
+        number: int,
+        limits: Limits,
+        readable: Sequence[Path],
+        room: Room | None,
     ) -> None:
         self._front, self._tables, self._number = front, tables, number
         self._limits, self._readable = limits, readable
+        self._room = room
         self._todo: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._lock = threading.Lock()
         self._job: tuple[int, Job] | None = None
@@ -71,6 +80,8 @@ class Worker:
             self._change(frame)
         else:
             self._query(frame)
+            if self._room is not None:
+                os._exit(0)  # it was for one statement
 
     def _change(self, frame: Frame) -> None:
         number = int(frame.header["number"])
@@ -80,7 +91,9 @@ class Worker:
 
     def _query(self, frame: Frame) -> None:
         number = int(frame.header["id"])
-        job = Job(self._tables, Query(**frame.header["query"]), time.monotonic)
+        query = Query(**frame.header["query"])
+        tables = self._tables if self._room is None else self._room.tables
+        job = Job(tables, query, time.monotonic)
         with self._lock:
             self._job = number, job
             cancelled = number in self._cancelled
@@ -88,6 +101,8 @@ class Worker:
         if cancelled:
             job.stop(_stopped())
         try:
+            if self._room is not None:
+                self._recall(self._room, number, query)
             job.run(_Answer(self._front, number, self._number))
             said: dict[str, Any] = {"kind": "end"}
         except RequestError as error:
@@ -101,6 +116,21 @@ class Worker:
             with self._lock:
                 self._job = None
         self._front.send({**said, "id": number, "number": self._number})
+
+    def _recall(self, room: Room, number: int, query: Query) -> None:
+        """Make the tables of the state that a query is about, from what the follower says of it."""
+        cursor = room.tables.cursor()
+        try:
+            relations = guard.check(cursor, query.sql).relations
+        finally:
+            cursor.close()
+        told = {"as_of": query.as_of, "relations": [(each.path, each.place) for each in relations]}
+        self._front.send({"kind": "describe", "id": number, **told})
+        frame = self._todo.get()
+        if "error" in frame.header:
+            error = frame.header["error"]
+            raise RequestError(Code(error["code"]), error["message"], error["place"])
+        room.fill(pickle.loads(frame.payload))
 
     def _cancel(self, number: int) -> None:
         """Stop a query, also one that has not begun. An interrupt between two statements of a job

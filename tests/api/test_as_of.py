@@ -7,6 +7,7 @@ import json
 import pickle
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -16,17 +17,18 @@ import pytest
 from schemas import engine, registered
 from schemas.bound import Bound
 from schemas.ledger.bounds import move_bound
+from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import epochs_after
 from schemas.ledger.sealing import sealed_ranges
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
-from serving import as_of
-from serving.as_of import answer_as_of
 from serving.envelope import Code, RequestError
 from serving.follower.past import Past, describe
 from serving.query import Query, Whole
-from serving.worker import past
+from serving.worker import guard, past
 from serving.worker.guard import Relation
+from serving.worker.job import Job
+from serving.worker.past import Room
 from serving.worker.tables import Tables
 from tests.api.sealed import SealedWorld
 from tests.api.test_raw import KEYED, events
@@ -148,7 +150,15 @@ def world(tmp_path: Path) -> Iterator[SealedWorld]:
 def ask(world: SealedWorld, sql: str, when: Any) -> dict[str, Any]:
     query = Query(sql, None, 1000, "application/json", as_of=when)
     sink = Whole()
-    answer_as_of(world.state, query, sink, lambda: 0.0)
+    room = Room(world.root)
+    try:
+        with closing(room.tables.cursor()) as cursor:
+            relations = guard.check(cursor, sql).relations
+        with open_ledger(world.state) as ledger:
+            room.fill(describe(ledger, world.root, relations, when, {}))
+        Job(room.tables, query, lambda: 0.0).run(sink)
+    finally:
+        room.close()
     answer: dict[str, Any] = json.loads(sink.body())
     return answer
 
@@ -330,7 +340,7 @@ def test_what_a_repair_replaced_is_not_trusted(tmp_path: Path) -> None:
     world.ledger.close()
 
 
-def test_files_that_vanish_under_it_lead_to_another_snapshot(
+def test_files_that_vanish_under_it_are_an_error_and_then_others(
     world: SealedWorld, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = Told(world)
@@ -347,7 +357,11 @@ def test_files_that_vanish_under_it_lead_to_another_snapshot(
                 each.unlink(missing_ok=True)
         return seen
 
-    monkeypatch.setattr(as_of, "describe", sealed_meanwhile)
+    monkeypatch.setitem(globals(), "describe", sealed_meanwhile)
+    with pytest.raises(RequestError, match="segments/") as caught:
+        ask(world, "SELECT sum(hits) FROM everything", 1)
+    assert caught.value.code == Code.NOT_READY
+    assert str(world.state) not in caught.value.message
     answer = ask(world, "SELECT sum(hits) FROM everything", 1)
     assert answer["rows"] == [[len(told.rows(1))]]
     assert world.master()
