@@ -6,7 +6,10 @@ import contextlib
 import io
 import os
 import re
+import shutil
+import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,10 +23,9 @@ from infra.asking import TOKEN
 from serving.envelope import STATUSES
 from serving.formats.media import NAMES
 from serving.front.requests import FIELDS
-from serving.front.tokens import Tokens
 from tests import pages
-from tests.api.threads import ThreadedFront
-from tests.api.world import Served, World, http
+from tests.api.test_run import WAIT_SECONDS, Process
+from tests.api.sealed import SealedWorld
 from tests.pages import Block
 
 pytestmark = pytest.mark.slow
@@ -49,27 +51,32 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     folder = tmp_path_factory.mktemp("queries")
     stream, *views = QUERIES.definitions
     named = {text.split()[2]: text.partition(" AS")[2].rstrip(";\n ") for text in views}
-    world = World(folder, stream=stream, views=named)
+    world = SealedWorld(folder, stream=stream, views=named)
     events = QUERIES.events("sales")
     world.epoch(events[:3])
-    world.seal()
+    world.seal_all()
     world.build("shops")
     world.epoch(events[3:], suspend={"hours": "its definition failed for an event"})
-    served = Served(world.state)
-    served.catch_up()
-    front = ThreadedFront(served.tables, served.follower, lambda: served.now)
     (command,) = [block.text for block in QUERIES.of("sh") if block.about == "token"]
     name, *arguments = command.split()
     assert name == "everview"
     told = io.StringIO()
     with contextlib.redirect_stdout(told), contextlib.redirect_stderr(io.StringIO()):
         assert cli.main([*arguments, "--project", str(folder)]) == 0
-    known = Tokens(folder / "tokens")
-    with http(front) as anybody, http(front, known) as tokens:
-        yield Servers(anybody, tokens, folder, told.getvalue().strip())
-    front.close()
-    served.close()
+    copy = folder / "copy"
+    shutil.copytree(world.state, copy)
     world.ledger.close()
+    started = [Process(world.state), Process(copy, "--tokens", str(folder / "tokens"))]
+    try:
+        anybody, tokens = (httpx.Client(base_url=each.until("running")) for each in started)
+        with anybody, tokens:
+            limit = time.monotonic() + WAIT_SECONDS
+            while anybody.get("/sql", params={"q": "FROM raw.sales"}).status_code != 200:
+                assert time.monotonic() < limit, "raw.sales was never ready"
+            yield Servers(anybody, tokens, folder, told.getvalue().strip())
+    finally:
+        for each in started:
+            assert each.end(signal.SIGTERM)[0] == 0
 
 
 def test_every_block_prints_what_stands_below_it(servers: Servers) -> None:
@@ -104,8 +111,7 @@ def test_every_error_and_every_option_is_told() -> None:
     for code, status in STATUSES.items():
         assert re.search(rf"^\| {status} \| [^|]*`{code}`", errors, re.MULTILINE), code
     told = set(re.findall(r"^\| `(\w+)`", options.partition("## ")[0], re.MULTILINE))
-    as_of = {"as_of"}  # nothing answers it yet
-    assert told == FIELDS - as_of
+    assert told == FIELDS
     told_formats = page.partition("## Formats")[2].partition("## ")[0]
     for name, kind in NAMES.items():
         assert f"| `{name}` | `{kind}` |" in told_formats
