@@ -16,6 +16,7 @@ import pytest
 
 from schemas.bound import Bound
 from schemas.ledger.bounds import move_bound
+from schemas.ledger.files import BATCH
 from serving.follower.follow import LAY_ROWS
 from serving.worker import core, views
 from serving.worker.tables import Change
@@ -76,6 +77,10 @@ def test_7_the_merged_form_outlives_equal_publications(tmp_path: Path, publicati
         catch_up()
     moved = {(each, view) for (each, view), was in made.items() if tables_of(each, view) != was}
     assert moved == {(laid, "events")}  # its rows in memory are in the next publication's files
+    listed = named(world.ledger, world.name, "visitors")
+    paths = {each.file.path for each in listed if each.kind == BATCH and each.table == "core"}
+    found = laid.rows("SELECT path FROM everview_internal.laid WHERE view = 'visitors'")
+    assert {path for (path,) in found} == paths
     for lay_rows in (0, LAY_ROWS):
         fresh = Served(world.state, lay_rows=lay_rows)
         fresh.catch_up()
@@ -114,9 +119,7 @@ def not_compared(world: World) -> None:
 
 def two_at_once(world: World) -> None:
     world.build("by_key")
-    world.epoch(rows(8, 5))
-    world.seal()
-    world.build("by_key")
+    world.build("by_key", full=True)
 
 
 def rolled_back_and_forth(world: World) -> None:
@@ -178,6 +181,23 @@ def test_7_only_what_is_proven_equal_is_kept(
     assert (tables_of(served, "by_key") == made) == kept
     assert (counts == {1000}) == kept
     assert served.coverage("by_key")["cut"] >= 2
+
+
+def test_7_the_first_publication_of_another_version_is_loaded(tmp_path: Path) -> None:
+    """As nothing was published before, either follows nothing."""
+    world = World(tmp_path, views={"by_key": BY_KEY})
+    world.epoch(rows(1, 20))
+    served = Served(world.state)
+    served.catch_up()
+    changed = {"by_key": BY_KEY.replace("sum(n)", "sum(u)")}
+    world.deploy(tmp_path / "again", STREAM, changed)
+    world.epoch(rows(2, 20))
+    served.catch_up()
+    world.seal()
+    world.build("by_key")
+    served.catch_up()
+    assert served.coverage("by_key")["cut"] == 2
+    check(world, served, changed)
 
 
 def test_a_view_that_is_behind_the_cut_is_made_anew(tmp_path: Path) -> None:
