@@ -39,6 +39,7 @@ from schemas.ledger.epochs import (
     Progress,
     SegmentFile,
     commit_epoch,
+    observed_after,
     progress,
 )
 from schemas.ledger.replays import Replay, ReplayPart
@@ -429,6 +430,7 @@ class EpochWriter:
             epoch=commit.epoch,
             position=last.position.advance(commit.ranges),
             instant=commit.instant,
+            observed=observed_after(last, commit),
         )
         self._next |= {each.partition: each.until for each in commit.ranges}
         files = tuple(each.file for each in commit.segments if each.has_ids)

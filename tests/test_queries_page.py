@@ -24,8 +24,8 @@ from serving.envelope import STATUSES
 from serving.formats.media import NAMES
 from serving.front.requests import FIELDS
 from tests import pages
-from tests.api.test_run import WAIT_SECONDS, Process
 from tests.api.sealed import SealedWorld
+from tests.api.test_run import WAIT_SECONDS, Process
 from tests.pages import Block
 
 pytestmark = pytest.mark.slow

@@ -135,12 +135,17 @@ def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
         if commit.topic_id is not None:
             versions.same_topic(connection, commit.stream, commit.topic_id)
         _must_carry_registered(connection, commit)
-        after = last.observed
-        if commit.observed is not None:
-            after = (after or Observed()).advance(commit.instant, commit.observed)
-        _write(connection, commit, last.position.advance(commit.ranges), after)
+        observed = observed_after(last, commit)
+        _write(connection, commit, last.position.advance(commit.ranges), observed)
         failpoint("epoch.in_commit")
         return number(connection)
+
+
+def observed_after(last: Progress, commit: EpochCommit) -> Observed | None:
+    """What was seen up to an epoch that follows."""
+    if commit.observed is None:
+        return last.observed
+    return (last.observed or Observed()).advance(commit.instant, commit.observed)
 
 
 def epochs_after(ledger: Ledger, stream: str, epoch: int, limit: int) -> list[CommittedEpoch]:

@@ -12,6 +12,7 @@ its stream, a view that cannot be loaded or merged itself.
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -45,9 +46,12 @@ from serving.follower.followed import FollowedStream, FollowedView
 from serving.follower.load import Loaded, covers, load, segments
 from serving.follower.raw import EpochRows, FollowedRaw, newest_first
 from serving.follower.spare import Applies
+from serving.log import about
 from serving.worker.new_view import ROUND_BYTES, Partials, end_to_end, size
 from serving.worker.raw import NewRaw, RawRows
 from serving.worker.tables import Change
+
+log = logging.getLogger("serving")
 
 POLL_SECONDS = 0.02
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger
@@ -504,6 +508,9 @@ class Follower:
         if isinstance(failed.__cause__, DamagedFile):
             view = replace(view, trouble=message)
             self._load_at[failed.view] = (0.0, 0)
+        # its words may quote an event: they are shown with its answers, and not said here
+        about_it = about(stream=name, view=failed.view, epoch=read.epoch.epoch)
+        log.warning("a view stays behind", extra=about_it)
         self._streams = {**self._streams, name: stream.with_view(view)}
         rest = {view: rows for view, rows in read.partials.items() if view != failed.view}
         return replace(read, partials=rest)
@@ -513,6 +520,7 @@ class Follower:
         self._damaged_until[name] = now + RETRY_SECONDS
         stream = self._streams[name]
         if stream.damage != message:
+            log.warning("held up: %s", message, extra=about(stream=name, epoch=stream.epoch))
             self._retell({**self._streams, name: replace(stream, damage=message)})
 
     # the events themselves

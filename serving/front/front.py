@@ -55,7 +55,7 @@ class Front:
             reply = await self._wait(shared, timeout_ms)
             if isinstance(reply.body, bytes):
                 return replace(reply, source="shared")
-        if self.lanes.waiting + self._past_lanes.waiting >= self._queue:
+        if self.waiting_queries >= self._queue:
             message = f"at most {self._queue} queries may wait; try again in a second"
             raise RequestError(Code.QUEUE_FULL, message)
         if not self._pool.workers and not self._pool.board.number:
@@ -71,6 +71,10 @@ class Front:
             return reply_or_none
         finally:
             self._cache.end(key, job, reply_or_none)
+
+    @property
+    def waiting_queries(self) -> int:
+        return self.lanes.waiting + self._past_lanes.waiting
 
     def _pump(self) -> None:
         self.lanes.pump()

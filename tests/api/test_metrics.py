@@ -210,7 +210,7 @@ def test_without_a_report_of_streaming_or_with_half_of_one(made: Measured) -> No
     assert found["freshness_seconds", "by_key"] == 30 * 60 - 3
 
 
-def test_gaps_damage_and_old_facts_show(tmp_path: Path) -> None:
+def test_gaps_damage_and_old_facts_show(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     world = World(tmp_path)
     world.epoch(rows(1, 4))
     world.epoch(rows(2, 4))
@@ -231,6 +231,10 @@ def test_gaps_damage_and_old_facts_show(tmp_path: Path) -> None:
     damaged.write_bytes(whole[:-1])
     for _ in range(3):
         served.step()
+    (said,) = (each for each in caplog.records if each.name == "serving")
+    assert said.__dict__["fields"] == {"stream": "hits", "epoch": 2}
+    assert damaged.name in said.getMessage()
+    assert str(world.state) not in said.getMessage()
     told: list[Facts] = []
     facting = Facting(served.follower, lambda: world.ledger, world.state, lambda: NOW, told.append)
     facting.step()
