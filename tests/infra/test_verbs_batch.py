@@ -21,6 +21,7 @@ from infra.verbs import rebuild
 from schemas.errors import DefinitionError, ViewUnknown
 from schemas.ledger import leases, sealing, tables
 from schemas.ledger.connect import open_ledger
+from schemas.ledger.figures import figures
 from schemas.ledger.files import RUN
 from schemas.ledger.leases import Holder
 from schemas.stored_file import StoredFile
@@ -121,6 +122,8 @@ def test_verify_tells_each_difference(world: Sealed, capsys: pytest.CaptureFixtu
     assert "    group (k = 'k1'), column hits: served 8, recounted 7" in said
     assert "    group (k = NULL), column hits: served 5, recounted 4" in said
     assert "keys: 6 rows, no difference, at epoch 1 with cut 0" in said
+    counted = figures(world.ledger).views
+    assert (counted["by_key"].mismatches, counted["keys"].mismatches) == (1, 0)
 
 
 def test_verify_asks_serving(
