@@ -68,7 +68,9 @@ class Serving:
         limits = Limits(options.disk_floor, options.freshness_limit)
         self._watch = Watch(time.time, time.monotonic, limits)
         self._pool = Pool(options.state, options.workers, options.memory, self._watch.tell)
-        self._front = Front(self._pool, killed=self._watch.queries.killed)
+        self._front = Front(
+            self._pool, killed=self._watch.queries.killed, waits=self._watch.queries.queue
+        )
         self._answers = Watched(self._front, self._watch)
         self._failed = False
         hosts = _hosts(options.host)

@@ -24,7 +24,8 @@ QUEUE = 256
 
 
 class Front:
-    """Takes queries for the workers of a pool."""
+    """Takes queries for the workers of a pool. `killed` is told why a worker was, `waits` how many
+    queries wait."""
 
     def __init__(
         self,
@@ -32,8 +33,9 @@ class Front:
         *,
         queue: int = QUEUE,
         killed: Callable[[str], None] = lambda _: None,
+        waits: Callable[[int], None] = lambda _: None,
     ) -> None:
-        self._pool, self._queue = pool, queue
+        self._pool, self._queue, self._waits = pool, queue, waits
         self._cache = Cache()
         self.lanes, self._past = Lanes(pool, killed), Past(pool)
         self._past_lanes = Lanes(self._past, killed)
@@ -80,6 +82,7 @@ class Front:
         self.lanes.pump()
         self._past.want(self._past_lanes.waiting + self._past_lanes.running)
         self._past_lanes.pump()
+        self._waits(self.waiting_queries)
 
     def views(self) -> dict[str, dict[str, Any]]:
         """The views by name, as `/views` lists them; of the state that queries see."""

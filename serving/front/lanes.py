@@ -19,7 +19,7 @@ from typing import Any, Protocol
 
 from serving.envelope import Code, RequestError
 from serving.frames import Frame
-from serving.front.workers import Worker
+from serving.front.workers import ENDED, Worker
 from serving.query import Head, Query, Reply
 
 FAST_SECONDS = 0.2
@@ -121,6 +121,8 @@ class Job:
 
     def broken(self, why: str) -> None:
         self._worker = None
+        if why == ENDED:
+            self._lanes.killed("died")
         if self._again:
             self._requeue()
             return

@@ -22,6 +22,7 @@ from serving.frames import Frame
 from serving.front.board import Board
 from serving.front.channel import Channel
 
+ENDED = "ended"  # by itself, or by another hand
 BACKLOG_BYTES = 256 * 2**20  # of changes that a worker has not taken; then it has to go
 
 log = logging.getLogger("serving")
@@ -171,7 +172,7 @@ class Crew:
         crew.workers.remove(worker)
         run, worker.run = worker.run, None
         if run is not None:
-            run.broken(worker.killed or "ended")
+            run.broken(worker.killed or ENDED)
         if not crew._retired:
             if worker.killed is None and run is not None:
                 log.warning("worker %s ended by itself; another takes its place", worker.pid)
