@@ -41,10 +41,15 @@ class Process:
         found: dict[str, Any] = json.loads(self.file.read_text())
         return found
 
+    def _own(self, state: str) -> bool:
+        """Whether this process says so, and not one before it."""
+        report = self.report()
+        return report["state"] == state and report["pid"] == self.process.pid
+
     def until(self, state: str) -> str:
         """Waits for a state of the report; gives the server's address."""
         limit = time.monotonic() + WAIT_SECONDS
-        while not (self.file.exists() and self.report()["state"] == state):
+        while not (self.file.exists() and self._own(state)):
             assert self.process.poll() is None, self.process.communicate()[1]
             assert time.monotonic() < limit, "no report in time"
             time.sleep(0.05)
