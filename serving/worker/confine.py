@@ -7,8 +7,8 @@
     network       a network of its own with nothing in it
     parent        it ends when its parent does
     files         read beneath the given folders, nothing else (Landlock)
-    calls         no new process, no new socket, no file for writing (seccomp)
     hidden        other processes of the same user cannot look into it
+    calls         no new process, no new socket, no file for writing (seccomp)
 
 It is meant for a fork of a process of one thread. What is open goes on, memory stays; a thread may
 be started. Nothing can be imported any more and no other database opened, so `prepare` comes first,

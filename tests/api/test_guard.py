@@ -150,6 +150,7 @@ REFUSED = (
     "EXPLAIN EXECUTE x",
     "EXPLAIN PIVOT by_key ON k USING sum(hits)",
     "SELECT * FROM (PIVOT by_key ON k USING sum(hits))",
+    "SELECT 1; SELECT 2",
     "SELECT 1; DROP VIEW by_key",
     "SELECT * FROM by_key) ; DROP VIEW by_key; SELECT * FROM (SELECT 1",
     "SELECT * FROM query('SELECT 1')",
@@ -241,6 +242,29 @@ def test_a_function_that_does_not_exist_is_named_with_its_place(client: httpx.Cl
     assert answer.status_code == 400
     assert "'cuont' must exist" in answer.json()["error"]["message"]
     assert answer.json()["error"]["column"] == 8
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        "DELETE FROM by_key RETURNING *",
+        "UPDATE by_key SET k = 1 RETURNING *",
+        "INSERT INTO by_key VALUES (1) RETURNING *",
+        "COPY (SELECT 1) TO 'evil.parquet'",
+    ],
+)
+def test_a_write_inside_with_is_refused_by_the_tree_alone(served: Served, write: str) -> None:
+    """The transaction, which would stop it too, is not asked."""
+    cursor = served.tables.cursor()
+    with pytest.raises(RequestError, match="is not allowed here"):
+        guard.judge(cursor, f"WITH d AS ({write}) SELECT * FROM d")
+    cursor.close()
+
+
+@pytest.mark.parametrize("options", ["ANALYZE", "(ANALYZE)", "(FORMAT json)", "/**/ analyze"])
+def test_explain_has_no_options(client: httpx.Client, options: str) -> None:
+    message = ask(client, f"EXPLAIN {options} SELECT 1").json()["error"]["message"]
+    assert message == "EXPLAIN must stand in front of a SELECT, without options. Nothing was run"
 
 
 def test_a_pivot_without_its_values_says_how(client: httpx.Client) -> None:

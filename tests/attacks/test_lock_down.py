@@ -118,6 +118,17 @@ def test_views_read_files_of_the_given_folders_alone(folder: Path) -> None:
         closed.cursor().execute(sql, {"file": file})
 
 
+def test_the_settings_are_these() -> None:
+    """Some stop the same as others do, and stay all the same."""
+    off = [f"auto{what}_known_extensions" for what in ("install", "load")]
+    off += ["allow_community_extensions", "allow_persistent_secrets"]
+    off += ["python_enable_replacements", "enable_external_access"]
+    on = {"TimeZone": "UTC", "errors_as_json": "true", "lock_configuration": "true"}
+    expected = dict.fromkeys(off, "false") | on | {"temp_directory": ""}
+    assert expected.items() <= dict(LOCK_DOWN).items()
+    assert LOCK_DOWN[-1][0] == "lock_configuration"
+
+
 def test_each_setting_is_what_it_was_set_to(folder: Path) -> None:
     held = Tables(readable=[folder]).cursor()
     settings = dict(held.execute("SELECT name, value FROM duckdb_settings()").fetchall())
