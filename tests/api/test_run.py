@@ -44,7 +44,7 @@ class Process:
     def _own(self, state: str) -> bool:
         """Whether this process says so, and not one before it."""
         report = self.report()
-        return report["state"] == state and report["pid"] == self.process.pid
+        return bool(report["state"] == state and report["pid"] == self.process.pid)
 
     def until(self, state: str) -> str:
         """Waits for a state of the report; gives the server's address."""
