@@ -1,5 +1,5 @@
 """`python -m infra.bench [PART...] [--events N] [--seconds N]`: the benchmarks, as lines for the
-docs; accuracy and folding write their tables there themselves."""
+docs; accuracy, folding and serving write their tables there themselves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,31 @@ from collections.abc import Callable
 from pathlib import Path
 
 from infra import jars
-from infra.bench import accuracy, backlog, costs, folding, freshness, history, hits, page, rebuild
+from infra.bench import (
+    accuracy,
+    backlog,
+    costs,
+    folding,
+    freshness,
+    history,
+    hits,
+    page,
+    rebuild,
+    serving,
+)
 from infra.bench.broker import broker
 
 RATE = 5000
-PARTS = ("accuracy", "folding", "costs", "history", "rebuild", "throughput", "freshness")
+PARTS = (
+    "accuracy",
+    "folding",
+    "costs",
+    "history",
+    "serving",
+    "rebuild",
+    "throughput",
+    "freshness",
+)
 
 
 def main() -> None:
@@ -37,6 +57,7 @@ def main() -> None:
             "folding": _folding,
             "costs": lambda: _costs(folder, found.ids),
             "history": lambda: _history(folder, found.epochs),
+            "serving": lambda: _serving(folder),
             "rebuild": lambda: _rebuild(folder, found.master),
             "throughput": lambda: _throughput(folder, found.events),
             "freshness": lambda: _freshness(folder, found.seconds),
@@ -111,6 +132,10 @@ def _history(folder: Path, epochs: int) -> None:
             f"follow {cost.step:.1f} ms, query {cost.query:.1f} ms",
             flush=True,
         )
+
+
+def _serving(folder: Path) -> None:
+    _told("performance.md", "serving", serving.table(serving.measure(folder / "serving")))
 
 
 def _rebuild(folder: Path, events: int) -> None:
