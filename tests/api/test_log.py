@@ -112,11 +112,16 @@ def test_what_is_no_secret_stays() -> None:
 
 def test_any_text_makes_one_line(said: Said) -> None:
     pick = random.Random(1)
-    letters = string.printable + "\u0085\u2029\ud800\x7f\u202e'\"\\"
+    letters = string.printable + "\u0085\u2029\x7f\u202e'\"\\"
     for at in range(200):
         text = "".join(pick.choices(letters, k=40))
         said.log.info(f"{at}" + "%s", text)
     assert len(said.lines()) == 200
+
+
+def test_what_is_no_unicode_makes_a_line_too() -> None:
+    record = logging.makeLogRecord({"msg": "a\ud800b", "levelname": "INFO"})
+    assert json.loads(Lines("serving").format(record))["message"] == "a\ud800b"
 
 
 def test_repeats_are_counted_instead(said: Said) -> None:
