@@ -31,7 +31,7 @@ from serving.front.listening import Server
 from serving.front.neighbours import LOOPBACK
 from serving.front.pool import Pool
 from serving.front.tokens import Tokens, TokensInvalid
-from serving.front.watch import DISK_FLOOR, Limits, Watch, Watched
+from serving.front.watch import DISK_FLOOR, Limits, Watch
 from serving.log import set_up
 
 REPORT_SECONDS = 0.5
@@ -71,10 +71,9 @@ class Serving:
         self._front = Front(
             self._pool, killed=self._watch.queries.killed, waits=self._watch.queries.queue
         )
-        self._answers = Watched(self._front, self._watch)
         self._failed = False
         hosts = _hosts(options.host)
-        self._server = Server(application(self._answers, hosts, options.tokens, self._watch))
+        self._server = Server(application(self._front, hosts, options.tokens, self._watch))
 
     def run(self) -> int:
         self._report("starting")
@@ -113,8 +112,8 @@ class Serving:
         """Says what the server waits for, once for each reason, and writes its report."""
         last: tuple[list[str], list[str]] | None = None
         while True:
-            reasons = self._answers.unready()
-            waiting = [f"view {view!r} {why}" for view, why in self._answers.waiting().items()]
+            reasons = self._front.unready() + self._watch.unready()
+            waiting = [f"view {view!r} {why}" for view, why in self._front.waiting().items()]
             if (reasons, waiting) != last:
                 log.info("%s", "; ".join(reasons or ["ready", *waiting]))
                 self._report("starting" if reasons else "running")

@@ -31,14 +31,15 @@ from serving.front.refusals import HANDLERS
 from serving.front.sql import Sql
 from serving.front.tokens import Tokens
 from serving.front.views import Views
-from serving.front.watch import Watch
+from serving.front.watch import Watch, Watched
 
 
 def application(
     front: Answers, hosts: frozenset[str] | None, tokens: Tokens | None, watch: Watch
 ) -> Starlette:
     """The ASGI application. `hosts` are the names it may be called by; None is any. Without
-    `tokens` anybody may ask."""
+    `tokens` anybody may ask. What `front` answers is measured by `watch`."""
+    front = Watched(front, watch)
     views, health, events = Views(front), Health(front, watch), Events(front)
     app = Starlette(
         routes=[
