@@ -27,8 +27,8 @@ from datetime import UTC, datetime, timedelta
 from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
+from typing import Any
 
-import duckdb
 import pyarrow as pa
 
 from infra.bench import asking
@@ -266,7 +266,7 @@ class _Bare:
 
     def __init__(self, keys: list[int]) -> None:
         self._keys = keys
-        self._con = duckdb.connect(config={"threads": 1, "async_threads": 0})
+        self._con = engine.connect().con
         self._con.execute(
             "CREATE TABLE plain AS SELECT i AS visitor, 1 + hash(i) % 3 AS visits, "
             "(hash(i) % 900)::HUGEINT AS millis, (hash(i) % 900)::DOUBLE AS mean, "
@@ -315,7 +315,7 @@ class _Bare:
         return took
 
 
-def _encoded(found: duckdb.DuckDBPyRelation) -> bytes:
+def _encoded(found: Any) -> bytes:
     reader: pa.RecordBatchReader = found.to_arrow_reader(formats.BATCH_ROWS)
     result = formats.Result(
         found.columns,
