@@ -95,8 +95,9 @@ class Mark:
         before = Seen(reached=self.reached)
         disorder = before.then(seen).disorder
         delay = 0
-        if self.read_to is not None and seen.oldest is not None:
-            delay = self.read_to - seen.oldest
+        told = self.read_to if self.read_to is not None else read_to
+        if told is not None and seen.oldest is not None:
+            delay = max(0, told - seen.oldest)
         return Mark(
             _latest(self.newest, seen.newest),
             _latest(self.reached, seen.reached),

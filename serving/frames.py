@@ -44,10 +44,11 @@ def encode(header: Mapping[str, Any], payload: bytes = b"") -> bytes:
 
 
 class Frames:
-    """Bytes as they arrive -> frames. `most` bounds a payload: who sends more is not believed."""
+    """Bytes as they arrive -> frames. `most` bounds a payload, `head` a header: who sends more is
+    not believed."""
 
-    def __init__(self, most: int = 2**40) -> None:
-        self._most = most
+    def __init__(self, most: int = 2**40, head: int = HEADER_BYTES) -> None:
+        self._most, self._head = most, head
         self._held = bytearray()
 
     def add(self, data: bytes) -> None:
@@ -59,8 +60,8 @@ class Frames:
         if len(held) < SIZES.size:
             return None
         header, payload = SIZES.unpack_from(held)
-        if header > HEADER_BYTES or payload > self._most:
-            message = f"a frame must have at most {HEADER_BYTES} and {self._most} bytes"
+        if header > self._head or payload > self._most:
+            message = f"a frame must have at most {self._head} and {self._most} bytes"
             raise FrameError(message)
         end = SIZES.size + header + payload
         if len(held) < end:

@@ -132,13 +132,22 @@ def past(ledger: Ledger, stream: str) -> PastOfStream:
 
 
 def _of_view(connection: Connection, row: ViewRow) -> PastOfView:
-    """A publication is trusted that was made no later than the one that is served (what a rollback
-    left behind is not), and no earlier than the last repair: what was before it was wrong, and so
-    may the runs be that it was built from."""
-    p, f = tables.publications.c, tables.files.c
+    """A publication is trusted that the one that is served was built on, step by step (what a
+    rollback left behind is not), and that is no earlier than the last repair among these: what was
+    before it was wrong, and so may the runs be that it was built from."""
+    p, f, b = tables.publications.c, tables.files.c, tables.builds.c
+    built = select(b.id, b.base).where(b.view == row.name, b.version == row.version)
+    bases = {each.id: each.base for each in connection.execute(built)}
+    trusted, at = set[int](), row.publication
+    while at is not None:
+        trusted.add(at)
+        at = bases.get(at)
     query = select(tables.publications).where(p.view == row.name, p.version == row.version)
-    query = query.where(p.id <= (row.publication or 0)).order_by(p.id)
-    made = [published_row(each) for each in connection.execute(query)]
+    made = [
+        published_row(each)
+        for each in connection.execute(query.order_by(p.id))
+        if each.id in trusted
+    ]
     repaired = next((each for each in reversed(made) if each.kind == REPAIR), None)
     kept = []
     for each in made:

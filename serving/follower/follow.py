@@ -255,8 +255,11 @@ class Follower:
     def _other_versions(self, stream: str, epochs: Iterable[CommittedEpoch]) -> bool:
         """Whether epochs carry other versions than the last one loaded: then there is news of
         registered or suspended ones, to be known before the epochs are applied."""
-        folded = self._streams[stream].folded
-        return any(epoch.folded != folded for epoch in epochs)
+        known = self._streams[stream]
+        return any(
+            epoch.folded != known.folded or epoch.stream_version != known.row.version
+            for epoch in epochs
+        )
 
     def _register(self, ledger: Ledger, now: float) -> None:
         """Know what is registered; views are read first, so that none lacks its stream."""

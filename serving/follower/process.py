@@ -133,14 +133,18 @@ class Process:
             Relation(tuple(path), None if place is None else (place[0], place[1]))
             for path, place in frame.header["relations"]
         ]
-        known = self._follower.checker.stamps()
         try:
+            known = self._follower.checker.stamps()
             with open_ledger(self._state) as ledger:
                 past = describe(ledger, self._root, relations, frame.header["as_of"], known)
         except RequestError as error:
             self._say({**told, "error": _refused(error)})
         except EverviewError as error:
             message = str(error).replace(f"{self._state.absolute()}/", "")
+            self._say({**told, "error": _refused(RequestError(Code.NOT_READY, message))})
+        except Exception:
+            log.exception("what was cannot be described")
+            message = "the past of this statement cannot be read now; ask again"
             self._say({**told, "error": _refused(RequestError(Code.NOT_READY, message))})
         else:
             self._say(told, pickle.dumps(past, protocol=pickle.HIGHEST_PROTOCOL))

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from serving.front.board import Board
-from serving.front.lanes import Job
+from serving.front.lanes import Job, digest
 from serving.query import Query, Reply
 
 BYTES = 64 * 2**20
@@ -36,7 +36,7 @@ class Cache:
         self._most, self._size = most, 0
         self._kept: OrderedDict[str, Kept] = OrderedDict()
         self._making: dict[str, tuple[Job, int]] = {}  # with the change that it was begun after
-        self._reads: OrderedDict[str, tuple[str, ...]] = OrderedDict()
+        self._reads: OrderedDict[bytes, tuple[str, ...]] = OrderedDict()
 
     def find(self, key: str, board: Board) -> Reply | None:
         kept = self._kept.get(key)
@@ -55,7 +55,7 @@ class Cache:
             return None
         if not job.running or begun == board.number:
             return job
-        reads = self._reads.get(query.sql)
+        reads = self._reads.get(digest(query.sql))
         return job if reads is not None and board.still(reads, begun) else None
 
     def begin(self, key: str, job: Job, board: Board) -> None:
@@ -67,11 +67,13 @@ class Cache:
             del self._making[key]
         if reply is None or not isinstance(reply.body, bytes):
             return
+        if not reply.head.steady or job.query.as_of is not None:
+            return
         reads = tuple(str(each["view"]).lower() for each in reply.head.coverage)
-        self._reads[job.query.sql] = reads
+        self._reads[digest(job.query.sql)] = reads
         if len(self._reads) > TEXTS:
             self._reads.popitem(last=False)
-        if not reply.head.steady or len(reply.body) > ANSWER_BYTES:
+        if len(reply.body) > ANSWER_BYTES:
             return
         size = len(reply.body) + len(key) + 1000
         self._drop(key)

@@ -12,11 +12,13 @@ from serving.frames import Frame, FrameError, Frames, encode
 
 class Channel(asyncio.Protocol):
     """Calls `told` for each frame, and `ended` once when the other side has closed, or has sent
-    what is no frame."""
+    what is no frame, or one of more than `most` bytes."""
 
-    def __init__(self, told: Callable[[Frame], None], ended: Callable[[], None]) -> None:
+    def __init__(
+        self, told: Callable[[Frame], None], ended: Callable[[], None], most: int | None = None
+    ) -> None:
         self._told, self._ended = told, ended
-        self._frames = Frames()
+        self._frames = Frames() if most is None else Frames(most, most)
         self._transport: asyncio.Transport | None = None
         self._early: list[bytes] | None = []  # what was sent before there was a transport
         self._paused = False
@@ -28,10 +30,14 @@ class Channel(asyncio.Protocol):
         await asyncio.get_running_loop().create_connection(lambda: self, sock=end)
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
+        self.write(encode(header, payload))
+
+    def write(self, frame: bytes) -> None:
+        """Send a frame that is encoded already."""
         if self._early is not None:
-            self._early.append(encode(header, payload))
+            self._early.append(frame)
         elif self._transport is not None and not self._transport.is_closing():
-            self._transport.write(encode(header, payload))
+            self._transport.write(frame)
 
     @property
     def waiting(self) -> int:

@@ -11,10 +11,11 @@ and Pinot have it.)
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import itertools
+import logging
 from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Callable
-from dataclasses import asdict
 from typing import Any, Protocol
 
 from serving.envelope import Code, RequestError
@@ -29,6 +30,8 @@ SMALL_SECONDS = 0.02
 AGAIN_SECONDS = 0.05  # between interrupts: one that comes between two statements is lost
 HELD_BYTES = 2 * 2**20  # of an answer that its client has not taken
 KNOWN_SLOW = 10_000  # texts
+
+log = logging.getLogger("serving")
 
 _numbers = itertools.count(1)
 
@@ -79,7 +82,7 @@ class Job:
         self.number = next(_numbers)
         self._head, self._held, self._again = None, 0, False
         self._parts.clear()
-        worker.begin(self, {"kind": "query", "id": self.number, "query": asdict(self.query)})
+        worker.begin(self, {"kind": "query", "id": self.number, "query": vars(self.query)})
         if not self.slow:
             self._later(CROWDED_SECONDS, self._slow_in_a_crowd)
             self._later(FAST_SECONDS, self._too_slow)
@@ -133,7 +136,7 @@ class Job:
         self._fail(RequestError(Code.NOT_READY, message), why)
 
     def _part(self, data: bytes) -> None:
-        if self.over is not None or self._again:
+        if self.over is not None:
             return
         self._parts.append(data)
         self._held += len(data)
@@ -142,7 +145,7 @@ class Job:
             self._worker.channel.pause()
 
     def _end(self) -> None:
-        self._worker = None
+        self._let_go()
         if self.over is None and not self.reply.done():
             assert self._head is not None
             self.rows = self._head.row_count
@@ -151,13 +154,25 @@ class Job:
 
     def _error(self, frame: Frame) -> None:
         told = frame.header
-        self._worker = None
+        self._let_go()
         if self._again and self.over is None and told["code"] == Code.DEADLINE:
             self._requeue()
             return
         place = None if told["line"] is None else (int(told["line"]), int(told["column"]))
         error = RequestError(Code(told["code"]), str(told["message"]), place)
         self._fail(error, error.message)
+
+    def _let_go(self) -> None:
+        """The worker is free for others, which want to hear of theirs."""
+        if self._worker is not None:
+            self._worker.channel.resume()
+        self._worker = None
+
+    def fail(self) -> None:
+        """It could not be begun."""
+        self._worker = None
+        message = "the statement could not be sent to a worker"
+        self._fail(RequestError(Code.INTERNAL, message), message)
 
     def _fail(self, error: RequestError, why: str) -> None:
         if not self.reply.done():
@@ -260,7 +275,7 @@ class Lanes:
         self._pool, self.killed = pool, killed
         self._fast, self._slow = _Fair(), _Fair()
         self._running: set[Job] = set()
-        self._known_slow: OrderedDict[str, None] = OrderedDict()
+        self._known_slow: OrderedDict[bytes, None] = OrderedDict()
 
     @property
     def waiting(self) -> int:
@@ -277,7 +292,7 @@ class Lanes:
 
     def put(self, job: Job) -> None:
         self._running.discard(job)
-        job.slow = job.slow or job.query.sql in self._known_slow
+        job.slow = job.slow or digest(job.query.sql) in self._known_slow
         (self._slow if job.slow else self._fast).put(job)
         self.pump()
 
@@ -289,15 +304,21 @@ class Lanes:
             if job is None:
                 return
             self._running.add(job)
-            job.begin(free.pop())
+            worker = free.pop()
+            try:
+                job.begin(worker)
+            except (ValueError, RecursionError):  # what no message can hold
+                log.exception("a query cannot be sent")
+                worker.run = None
+                job.fail()
 
     def room_for_slow(self) -> bool:
         """Whether another slow query leaves a worker for the fast ones."""
         return sum(job.slow for job in self._running) < max(1, self._pool.size - 1)
 
     def remember_slow(self, sql: str) -> None:
-        self._known_slow[sql] = None
-        self._known_slow.move_to_end(sql)
+        self._known_slow[digest(sql)] = None
+        self._known_slow.move_to_end(digest(sql))
         if len(self._known_slow) > KNOWN_SLOW:
             self._known_slow.popitem(last=False)
 
@@ -315,6 +336,11 @@ class Lanes:
         if len(self._slow) and self.room_for_slow():
             return self._slow.take()
         return self._fast.take()
+
+
+def digest(sql: str) -> bytes:
+    """By which a text is known again, without being kept."""
+    return hashlib.blake2b(sql.encode(errors="replace"), digest_size=16).digest()
 
 
 class _Fair:

@@ -13,11 +13,16 @@ starts beside the crew that answers, and its crew takes over as soon as it is no
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import os
+import signal
 import socket
+import struct
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -29,11 +34,14 @@ from serving.front.board import Board
 from serving.front.channel import Channel
 from serving.front.workers import Crew, Worker
 
+FORKS_AT_ONCE = 64  # that the spare was told of and has not done
+PID = struct.Struct(">q")
 GENERATION = 10**9  # changes of one are numbered from its number times this
 AGAIN_SECONDS = 1.0  # after a follower or spare that ended; doubled each time, up to the limit
 AGAIN_LIMIT_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # one that lived so long ended for a reason of its own
 SILENT_SECONDS = 10.0
+TAKE_OVER_SECONDS = 30.0  # with views that stay behind, such as one that is being built anew
 END_SECONDS = 2.0
 NEWBORN_SECONDS = 1.0  # a worker that ends before has not much to wait for
 
@@ -56,17 +64,49 @@ class Generation:
     heard: float
     ended: asyncio.Event = field(default_factory=asyncio.Event)
     status: Mapping[str, Any] = field(default_factory=lambda: {"unready": [STARTING]})
+    waiting: deque[tuple[Worker, int, bytes]] = field(default_factory=deque)  # to be forked
+    forking: deque[Worker] = field(default_factory=deque)  # the spare was told
 
-    def fork(self, descriptor: int, what_for: bytes = FOR_NOW) -> None:
+    def fork(self, worker: Worker, descriptor: int, what_for: bytes = FOR_NOW) -> None:
+        """Have the spare fork a worker at a descriptor, which is closed when that is said."""
+        self.waiting.append((worker, descriptor, what_for))
+        self._say()
+
+    def heard_of_forks(self) -> bool:
+        """Take the spare's word on the processes that it made, in the order in which it was told;
+        False when it has ended."""
         try:
-            socket.send_fds(self.forks, [what_for], [descriptor])
+            told = self.forks.recv(FORKS_AT_ONCE * PID.size)
+        except BlockingIOError:
+            return True
         except OSError:
-            self.ended.set()
+            return False
+        for (pid,) in PID.iter_unpack(told):
+            worker = self.forking.popleft()
+            if worker.killed is not None and pid:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            worker.pid = pid or None
+        self._say()
+        return bool(told)
+
+    def _say(self) -> None:
+        while self.waiting and len(self.forking) < FORKS_AT_ONCE:
+            worker, descriptor, what_for = self.waiting.popleft()
+            self.forking.append(worker)
+            try:
+                socket.send_fds(self.forks, [what_for], [descriptor])
+            except OSError:
+                self.ended.set()
+            finally:
+                os.close(descriptor)
 
     def close(self) -> None:
-        """End both, and wait for it."""
-        self.channel.close()
+        """End both, and wait for it. The channel is closed before, by the loop that has it."""
         self.forks.close()
+        for _, descriptor, _ in self.waiting:
+            os.close(descriptor)
+        self.waiting.clear()
         for process in (self.follower, self.spare):
             try:
                 process.wait(END_SECONDS)
@@ -117,7 +157,7 @@ class Pool:
         reasons = list(generation.status["unready"])
         if not reasons and self._crew is None:
             return [STARTING]
-        if not reasons and self._next is not None:
+        if not reasons and (self._next is not None or not self._serves(generation)):
             reasons.append("workers with the newest state are being started")
         if time.monotonic() - generation.heard > SILENT_SECONDS:
             reasons.append(f"the follower has said nothing for {SILENT_SECONDS:g} s")
@@ -142,11 +182,12 @@ class Pool:
             self._failures = 0 if lived > STEADY_SECONDS else self._failures + 1
             log.error("follower or spare ended after %.1f s; both are started again", lived)
             self._forget(generation)
+            generation.channel.close()
             await asyncio.to_thread(generation.close)
             if self._next is not None:
                 self._next.kill("spare ended")
                 self._next = None
-            wait = min(AGAIN_SECONDS * 2 ** (self._failures - 1), AGAIN_LIMIT_SECONDS)
+            wait = min(AGAIN_SECONDS * 2 ** min(self._failures - 1, 10), AGAIN_LIMIT_SECONDS)
             await asyncio.sleep(wait if self._failures > 1 else 0)
 
     def close(self) -> None:
@@ -157,6 +198,7 @@ class Pool:
                 crew.kill("closing")
         if self._generation is not None:
             self._forget(self._generation)
+            self._generation.channel.close()
             self._generation.close()
             self._generation.ended.set()
 
@@ -170,7 +212,7 @@ class Pool:
         """Begin another one."""
         generation = self._generation
         if generation is not None and not generation.ended.is_set():
-            self._past.add(lambda descriptor: generation.fork(descriptor, FOR_PAST))
+            self._past.add(lambda worker, end: generation.fork(worker, end, FOR_PAST))
 
     @property
     def past_workers(self) -> int:
@@ -220,7 +262,7 @@ class Pool:
         generation = Generation(number, board, follower, spare, channel, forks, now, now)
         self._generation = generation
         forks.setblocking(False)
-        asyncio.get_running_loop().add_reader(forks, self._spare_ended, generation)
+        asyncio.get_running_loop().add_reader(forks, self._spare_told, generation)
         await channel.over(ours)
         return generation
 
@@ -232,9 +274,10 @@ class Pool:
         passed = [end.fileno() for end in ends.values()]
         return subprocess.Popen(command, pass_fds=passed, stdin=subprocess.DEVNULL)
 
-    def _spare_ended(self, generation: Generation) -> None:
-        self._forget(generation)
-        generation.ended.set()
+    def _spare_told(self, generation: Generation) -> None:
+        if not generation.heard_of_forks():
+            self._forget(generation)
+            generation.ended.set()
 
     def _forget(self, generation: Generation) -> None:
         """Look no more at its spare; before its socket is closed."""
@@ -246,6 +289,7 @@ class Pool:
         if frame.kind == "status":
             generation.status = frame.header
             self._columns = frame.header["columns"]
+            self._take_over(generation)
             return
         if frame.kind == "described":
             self._described(frame)
@@ -258,8 +302,7 @@ class Pool:
         other = self._crew is None or self._crew.board.number < generation.number * GENERATION
         if other and self._next is None:
             generation.board = replace_since(generation.board, before).after(frame)
-            if self._crew is None or not generation.board.behind(self._crew.board):
-                self._fork_crew(generation)
+            self._take_over(generation)
         elif heavy:
             serving = self._next or self._crew
             assert serving is not None
@@ -271,6 +314,22 @@ class Pool:
             crew.relay(frame)
             generation.board = crew.board
         self._swap()
+
+    def _serves(self, generation: Generation) -> bool:
+        """Whether the crew that answers, or the next one, is of this generation."""
+        crew = self._next or self._crew
+        return crew is not None and crew.board.number >= generation.number * GENERATION
+
+    def _take_over(self, generation: Generation) -> None:
+        """Begin the crew of a new generation, if it is not behind; or, when it has loaded all that
+        it can, is still behind in some view, and the others have waited for long enough."""
+        if self._serves(generation) or generation.board.number == generation.number * GENERATION:
+            return
+        if self._crew is not None and generation.board.behind(self._crew.board):
+            lived = time.monotonic() - generation.started
+            if generation.status["unready"] or lived < TAKE_OVER_SECONDS:
+                return
+        self._fork_crew(generation)
 
     # crews
 
@@ -310,8 +369,18 @@ class Pool:
         crew = worker.crew
         if self._closed or generation is None or generation.ended.is_set():
             return
+        if time.monotonic() - worker.born < NEWBORN_SECONDS:  # whatever it was may still be so
+            asyncio.get_running_loop().call_later(NEWBORN_SECONDS, self._replace, crew)
+        else:
+            self._replace(crew)
+
+    def _replace(self, crew: Crew) -> None:
+        generation = self._generation
+        if self._closed or generation is None or generation.ended.is_set():
+            return
         same = crew.board.number >= generation.number * GENERATION
-        if crew is self._next or (crew is self._crew and self._next is None and same):
+        wanted = crew is self._next or (crew is self._crew and self._next is None and same)
+        if wanted and len(crew.workers) < self.size:
             crew.add(generation.fork)
 
 

@@ -34,6 +34,7 @@ TIMEOUT_MS, TIMEOUT_MS_LIMIT = 10_000, 60_000
 AS_OF_CHARACTERS = 40
 
 OPTIONS = frozenset({"max_rows", "timeout_ms", "integers", "strict", "as_of", "format"})
+PARAMS_DEPTH = 32
 FIELDS = frozenset({"sql", "params"}) | OPTIONS
 TEXTS = frozenset({"text/plain", "application/sql", ""})
 
@@ -113,6 +114,9 @@ def asked(given: Mapping[str, Any], accept: str) -> Asked:
         raise RequestError(Code.BAD_REQUEST, "sql must be a text")
     if params is not None and not isinstance(params, list | dict):
         raise RequestError(Code.BAD_REQUEST, "params must be an array (?) or an object ($name)")
+    if _depth(params) > PARAMS_DEPTH:
+        message = f"params must be nested at most {PARAMS_DEPTH} deep"
+        raise RequestError(Code.BAD_REQUEST, message)
     integers, strict = given.get("integers", "number"), given.get("strict", False)
     if integers not in ("number", "string"):
         raise RequestError(Code.BAD_REQUEST, "integers must be number or string")
@@ -128,6 +132,16 @@ def asked(given: Mapping[str, Any], accept: str) -> Asked:
         _as_of(given.get("as_of")),
     )
     return Asked(query, _within(given, "timeout_ms", TIMEOUT_MS, TIMEOUT_MS_LIMIT))
+
+
+def _depth(value: Any) -> int:
+    """How deep a value is nested; with no recursion, as it may be too deep for that."""
+    depth, level = 0, [value]
+    while level := [each for each in level if isinstance(each, dict | list)]:
+        depth += 1
+        inside = (each.values() if isinstance(each, dict) else each for each in level)
+        level = [each for values in inside for each in values]
+    return depth
 
 
 def _constant(name: str) -> Any:

@@ -14,22 +14,30 @@ import math
 import os
 import signal
 import socket
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
-from serving.frames import Frame
+from serving.frames import Frame, encode
 from serving.front.board import Board
 from serving.front.channel import Channel
+from serving.log import about
 
 ENDED = "ended"  # by itself, or by another hand
-BACKLOG_BYTES = 256 * 2**20  # of changes that a worker has not taken; then it has to go
+BACKLOG_BYTES = 2**29  # of changes that a worker has not taken; then it has to go
+FRAME_BYTES = 4 * 2**20  # that a worker may send at once
 
 log = logging.getLogger("serving")
 
 
+Fork = Callable[["Worker", int], None]
+
+
 class Run(Protocol):
     """A query that a worker has."""
+
+    number: int  # of the attempt
 
     def told(self, frame: Frame) -> None:
         """The worker's word on it; `end` and `error` are its last."""
@@ -41,16 +49,16 @@ class Run(Protocol):
 @dataclass(eq=False)
 class Worker:
     """One process. `number` is the last change that it had when it was forked; None: it has not
-    said so yet."""
+    said so yet. `pid` is the spare's word."""
 
     crew: Crew
     channel: Channel
     pid: int | None = None
     number: int | None = None
     run: Run | None = None
-    confinement: Mapping[str, Any] = field(default_factory=dict)
     killed: str | None = None
     ended: bool = False
+    born: float = 0.0
 
     @property
     def free(self) -> bool:
@@ -90,18 +98,18 @@ class Crew:
         self._retired = False
         self._starting: set[asyncio.Task[None]] = set()
 
-    def add(self, fork: Callable[[int], None]) -> None:
-        """One more worker; `fork` has the spare make it, at a descriptor."""
+    def add(self, fork: Fork) -> None:
+        """One more worker; `fork` has the spare make it, at a descriptor that is its to close."""
         ours, its = socket.socketpair()
-        with its:
-            fork(its.fileno())
         worker: Worker
 
         def told(frame: Frame) -> None:
             self._told(worker, frame)
 
-        worker = Worker(self, Channel(told, lambda: self._ended(worker)))
+        channel = Channel(told, lambda: self._ended(worker), FRAME_BYTES)
+        worker = Worker(self, channel, born=time.monotonic())
         self.workers.append(worker)
+        fork(worker, its.detach())
         task = asyncio.ensure_future(worker.channel.over(ours))
         self._starting.add(task)
         task.add_done_callback(self._starting.discard)
@@ -115,10 +123,11 @@ class Crew:
     def relay(self, change: Frame) -> None:
         """Tell all of them a change; the board follows."""
         header = {"kind": "change", "number": change.header["number"]}
+        frame = encode(header, change.payload)
         for worker in list(self.workers):
-            worker.channel.send(header, change.payload)
             if worker.channel.waiting > BACKLOG_BYTES:
                 worker.kill("backlog")
+            worker.channel.write(frame)
         self.board = self.board.after(change)
         self._changed()
 
@@ -148,23 +157,45 @@ class Crew:
             worker.kill(why)
 
     def _told(self, worker: Worker, frame: Frame) -> None:
-        if frame.kind == "hello":
-            worker.pid, worker.number = int(frame.header["pid"]), int(frame.header["number"])
-            worker.confinement = frame.header["confinement"]
-            self._changed()
+        """Its word is believed as far as it can be the word of a worker; one that says anything
+        else may be in the hands of a statement, and is killed."""
+        try:
+            self._hear(worker, frame)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            log.error("worker %s said what none says: %s", worker.pid, type(error).__name__)
+            worker.kill("protocol")
+
+    def _hear(self, worker: Worker, frame: Frame) -> None:
+        if worker.number is None:
+            self._greet(worker, frame)
         elif frame.kind == "trouble":
-            log.error("worker %s ends: %s", worker.pid, frame.header["message"])
+            log.error("worker %s ends: %s", worker.pid, str(frame.header["message"]))
         elif frame.kind == "describe" and self._describe is not None:
             self._describe(worker, frame)
-        elif worker.run is not None:
-            run = worker.run
-            if frame.kind in ("end", "error"):
-                worker.run = None
-                if worker.crew._retired or self._describe is not None:
-                    worker.kill("done")
-            run.told(frame)
-            if worker.run is None:
-                self._changed()
+        else:
+            self._answered(worker, frame)
+
+    def _greet(self, worker: Worker, frame: Frame) -> None:
+        """The first word, before it has had a statement."""
+        worker.number = int(frame.header["number"])
+        held = frame.header["confinement"]
+        missing = {name: why for name, why in held["missing"].items() if name != "parent"}
+        if missing:
+            extra = about(repeat=("confinement", *sorted(missing)))
+            log.warning("workers go without layers of confinement: %s", missing, extra=extra)
+        self._changed()
+
+    def _answered(self, worker: Worker, frame: Frame) -> None:
+        run = worker.run
+        if run is None or frame.header["id"] != run.number:
+            message = "an answer that nobody waits for"
+            raise ValueError(message)
+        run.told(frame)
+        if frame.kind in ("end", "error"):
+            worker.run = None
+            if worker.crew._retired or self._describe is not None:
+                worker.kill("done")
+            self._changed()
 
     def _ended(self, worker: Worker) -> None:
         worker.ended = True
@@ -174,6 +205,6 @@ class Crew:
         if run is not None:
             run.broken(worker.killed or ENDED)
         if not crew._retired:
-            if worker.killed is None and run is not None:
+            if worker.killed is None and (run is not None or self._describe is None):
                 log.warning("worker %s ended by itself; another takes its place", worker.pid)
             crew._lost(worker)

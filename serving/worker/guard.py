@@ -348,6 +348,7 @@ class _Walk:
         """DESCRIBE and SUMMARIZE have a query inside, which is judged like any; so has SHOW of a
         name with a schema, while one without is a name alone, and of a table in any case."""
         kind, path = node["show_type"], tuple(node["qualified_name"]["path"])
+        self.steady = self.steady and (kind, path) != SHOW_TABLES  # no state says when that changes
         if kind == "SHOW" and not node["query"] and len(path) == 1:
             yield Relation(path, self._place(node))
         elif not (kind in SHOWN and node["query"]) and (kind, path) != SHOW_TABLES:

@@ -43,7 +43,7 @@ class Room:
         try:
             fill(self.tables, self._folding, past)
         except EverviewError as error:
-            told = str(error).replace(f"{self._root.local('')}/", "")
+            told = str(error).replace(f"{self._root.local(MASTER).parent}/", "")
             raise RequestError(Code.NOT_READY, told) from error
 
     def close(self) -> None:

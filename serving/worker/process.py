@@ -6,6 +6,7 @@ not change it shares. To be forked it stays a process of one thread (DuckDB is t
 
     follower --change--> spare --taken, failed or refused--> follower
     front    --one byte and a socket--> spare --fork--> a worker at that socket
+    spare    --its process id--> front, which believes no worker's word on that
 
 The byte says what for: statements on the newest state, or one about the past, with databases of its
 own.
@@ -20,6 +21,7 @@ import pickle
 import selectors
 import signal
 import socket
+import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,6 +44,8 @@ SHOWN = ("batch", "master")
 READ = (*SHOWN, "runs", "segments", "base", "references")
 # what a worker may take beside what the spare has: DuckDB counts not all that it allocates
 ADDRESS_SPACE = 2
+PID = struct.Struct(">q")  # said for each fork, 0 where there is none
+NO_PROCESS = -1
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
 
@@ -58,8 +62,6 @@ class Spare:
         self._front, self._follower = front, follower
         self._root, self._memory = DataRoot(state), memory
         self._readable = [state / folder for folder in READ]
-        for folder in self._readable:
-            folder.mkdir(parents=True, exist_ok=True)
         shown = [state / folder for folder in SHOWN]
         self._tables = Tables(memory_limit=memory, readable=shown)
         self._limits = Limits(ADDRESS_SPACE * _bytes(memory))
@@ -112,8 +114,14 @@ class Spare:
         if not data:
             return False
         (descriptor,) = descriptors
+        for folder in self._readable:  # a worker names them when it gives up all others
+            folder.mkdir(parents=True, exist_ok=True)
         gc.freeze()  # what is there now is shared with the worker, and not to be touched by its gc
-        if os.fork() == 0:
+        try:
+            pid = os.fork()
+        except OSError:  # no more processes: the front sees its end closed, and asks again
+            pid = NO_PROCESS
+        if pid == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
             self._front.close()
             self._follower.close()
@@ -121,6 +129,10 @@ class Spare:
             room = Room(self._root, self._memory) if data == frames.FOR_PAST else None
             Worker(wire, self._tables, self._number, self._limits, self._readable, room).run()
         os.close(descriptor)
+        try:
+            self._front.sendall(PID.pack(max(pid, 0)))
+        except OSError:
+            return False
         return True
 
 

@@ -27,6 +27,7 @@ from serving.worker.job import Job
 from serving.worker.past import Room
 from serving.worker.tables import Tables
 
+PART_BYTES = 2**20  # of an answer, in one frame
 # of a confinement: a worker ends with the front, and goes on without the spare that it is a fork of
 LAYERS = frozenset(STEPS) - {"parent"}
 
@@ -58,7 +59,7 @@ class Worker:
                 self._limits, self._readable, keep={0, 1, 2, self._front.fileno()}, layers=LAYERS
             )
             threading.Thread(target=self._listen, daemon=True).start()
-            hello = {"pid": os.getpid(), "number": self._number, "confinement": held.json()}
+            hello = {"number": self._number, "confinement": held.json()}
             self._front.send({"kind": "hello", **hello})
             while True:
                 self._do(self._todo.get())
@@ -163,7 +164,8 @@ class _Answer:
         )
 
     def part(self, data: bytes) -> None:
-        self._front.send({"kind": "part", "id": self._query}, data)
+        for at in range(0, len(data), PART_BYTES):
+            self._front.send({"kind": "part", "id": self._query}, data[at : at + PART_BYTES])
 
 
 def _stopped() -> RequestError:

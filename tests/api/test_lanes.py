@@ -250,6 +250,48 @@ def test_a_large_answer_is_streamed_once_it_is_slow() -> None:
     played(scenario)
 
 
+def test_an_answer_that_ends_while_it_is_stopped_is_whole() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        first, second = job(board, "one"), job(board, "two")
+        await until(lambda: any(each.cancelled for each in pool.busy()))
+        (stopped,) = (each for each in pool.busy() if each.cancelled)
+        stopped.answer(b"whole")
+        done = first if first.reply.done() else second
+        assert (await done.reply).body == b"whole"
+
+    played(scenario)
+
+
+def test_a_worker_that_was_held_back_is_free_for_the_next() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        asked = job(board, "large")
+        worker = pool.with_sql("large")
+        worker.head()
+        worker.part(b"x" * (lanes.HELD_BYTES + 1))
+        assert worker.paused
+        worker.end()
+        assert not worker.paused
+        assert len((await asked.reply).body) == lanes.HELD_BYTES + 1
+
+    played(scenario)
+
+
+def test_what_cannot_be_sent_fails_alone() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        def refuse(run: Any, header: dict[str, Any]) -> None:  # noqa: ARG001
+            raise RecursionError
+
+        worker = pool.workers[-1]
+        worker.begin = refuse  # type: ignore[method-assign]
+        asked = job(board, "deep")
+        with pytest.raises(RequestError, match="could not be sent"):
+            await asked.reply
+        assert board.running == 0
+        assert worker in pool.free()
+
+    played(scenario)
+
+
 @pytest.mark.parametrize("how", ["error", "killed", "late"])
 def test_a_stream_that_breaks_off_raises(how: str) -> None:
     async def scenario(pool: PlayedPool, board: Lanes) -> None:

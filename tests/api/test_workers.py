@@ -1,0 +1,137 @@
+"""What the front believes of a worker: a socket that the test speaks into."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from serving.frames import Frame, Wire
+from serving.front.board import Board
+from serving.front.workers import FRAME_BYTES, Crew, Worker
+
+HELLO = {"kind": "hello", "number": 0, "confinement": {"active": [], "missing": {}}}
+
+
+class Heard:
+    number = 7
+
+    def __init__(self) -> None:
+        self.frames: list[Frame] = []
+        self.broke: str | None = None
+
+    def told(self, frame: Frame) -> None:
+        self.frames.append(frame)
+
+    def broken(self, why: str) -> None:
+        self.broke = why
+
+
+class Scene:
+    def __init__(self) -> None:
+        self.lost: list[Worker] = []
+        self.crew = Crew(Board(), lambda: None, self.lost.append)
+        self.crew.add(self._fork)
+        self.run = Heard()
+
+    def _fork(self, worker: Worker, descriptor: int) -> None:
+        self.worker = worker
+        self.wire = Wire(socket.socket(fileno=descriptor))
+
+    async def comes(self) -> None:
+        self.wire.send(HELLO)
+        await until(lambda: self.worker.number is not None)
+        self.worker.begin(self.run, {"kind": "query", "id": self.run.number})
+
+
+def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        scene = Scene()
+        try:
+            await scenario(scene)
+        finally:
+            scene.crew.kill("over")
+            await asyncio.sleep(0)
+            scene.wire.close()
+
+    asyncio.run(asyncio.wait_for(run(), 20))
+
+
+async def until(true: Callable[[], object]) -> None:
+    while not true():
+        await asyncio.sleep(0.001)
+
+
+def test_it_answers_what_it_was_asked() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        scene.wire.send({"kind": "part", "id": 7}, b"x")
+        scene.wire.send({"kind": "end", "id": 7})
+        await until(lambda: scene.worker.run is None)
+        assert [each.kind for each in scene.run.frames] == ["part", "end"]
+        assert scene.worker.killed is None
+
+    played(scenario)
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        {"kind": "end", "id": 8},  # of another query
+        {"kind": "end"},
+        {"kind": "part", "id": "7", "more": 1},
+        {"kind": "hello", "number": 5, "pid": 1},
+        {"kind": "describe", "id": 9},
+    ],
+)
+def test_one_that_says_anything_else_is_killed(frame: dict[str, Any]) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        scene.wire.send(frame)
+        await until(lambda: scene.lost)
+        assert scene.worker.killed == "protocol"
+        assert scene.run.broke == "protocol"
+
+    played(scenario)
+
+
+@pytest.mark.parametrize("hello", [{**HELLO, "number": "x"}, {**HELLO, "confinement": 1}])
+def test_a_first_word_that_is_none(hello: dict[str, Any]) -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.wire.send(hello)
+        await until(lambda: scene.lost)
+        assert scene.worker.killed == "protocol"
+
+    played(scenario)
+
+
+def test_a_worker_names_no_process_to_be_killed() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.wire.send({**HELLO, "pid": os.getpid()})
+        await until(lambda: scene.worker.number is not None)
+        assert scene.worker.pid is None
+        scene.worker.kill("deadline")  # this test goes on
+
+    played(scenario)
+
+
+def test_the_front_holds_no_more_than_a_frame() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        sending = asyncio.create_task(asyncio.to_thread(_flood, scene.wire))
+        await until(lambda: scene.lost)
+        await sending
+        assert scene.run.broke is not None
+
+    played(scenario)
+
+
+def _flood(wire: Wire) -> None:
+    try:
+        wire.send({"kind": "part", "id": 7}, b"x" * (FRAME_BYTES + 1))
+    except OSError:
+        return
