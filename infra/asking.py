@@ -40,11 +40,11 @@ class QueryRefused(EverviewError):
 
 @dataclass(frozen=True)
 class Whole:
-    """Rows in their own types, what they cover, and whether there are more."""
+    """Rows in their own types, and what they cover. There may be more where they are as many as
+    were asked for."""
 
     body: bytes  # an Arrow IPC stream
     coverage: list[dict[str, Any]]
-    truncated: bool
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,7 @@ class Answers:
     def whole(self, query: str, **fields: Any) -> Whole:
         """An answer in its own types, with what its headers say. Raises as `sql` does."""
         answer = self._answer(query, "arrow", fields)
-        return Whole(
-            answer.body,
-            json.loads(answer.headers["Everview-Coverage"]),
-            bool(json.loads(answer.headers["Everview-Truncated"])),
-        )
+        return Whole(answer.body, json.loads(answer.headers["Everview-Coverage"]))
 
     def _answer(self, query: str, form: str, fields: Mapping[str, Any]) -> _Answer:
         request = urllib.request.Request(

@@ -60,7 +60,7 @@ class Front:
         if self.waiting_queries >= self._queue:
             message = f"at most {self._queue} queries may wait; try again in a second"
             raise RequestError(Code.QUEUE_FULL, message)
-        if not self._pool.workers and not self._pool.board.number:
+        if not self._pool.manned and not self._pool.board.number:
             raise RequestError(Code.NOT_READY, "; ".join(self._pool.unready()))
         lanes = self.lanes if query.as_of is None else self._past_lanes
         job = Job(query, user, timeout_ms / 1000, lanes)
@@ -113,8 +113,6 @@ class Front:
     async def _wait(self, job: Job, timeout_ms: int) -> Reply:
         """Its answer, within the time. The last that waits stops it when he leaves."""
         job.waiting += 1
-        message = f"statement must end within {timeout_ms} ms; it was stopped"
-        late = RequestError(Code.DEADLINE, message)
         left = RequestError(Code.DEADLINE, "client left before the answer")
         try:
             done, _ = await asyncio.wait({job.reply}, timeout=timeout_ms / 1000)
@@ -122,10 +120,21 @@ class Front:
             job.leave(left)
             raise
         if not done:
+            late = self._late(timeout_ms)
             job.leave(late)
             raise late
         job.waiting -= 1
         return job.reply.result()
+
+    def _late(self, timeout_ms: int) -> RequestError:
+        if not self._pool.manned:
+            why = "; ".join(self._pool.unready())
+            message = (
+                f"no worker came within {timeout_ms} ms to run the statement ({why}); ask again"
+            )
+            return RequestError(Code.NOT_READY, message)
+        message = f"statement must end within {timeout_ms} ms; it was stopped"
+        return RequestError(Code.DEADLINE, message)
 
 
 def _ending() -> RequestError:

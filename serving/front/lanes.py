@@ -2,10 +2,9 @@
 
 Every query begins in the fast lane. One that is not done after `FAST_SECONDS`, or `CROWDED_SECONDS`
 where others wait, goes on in the slow lane, if there is room, else it is stopped and begins again
-there when its turn comes. The slow lane
-never has the last worker, so what is quick is answered beside any number of queries that are not.
-A text that was slow a while ago begins in the slow lane. (Two lanes with a broker's queue: as Druid
-and Pinot have it.)
+there when its turn comes. The slow lane never has the last worker, so what is quick is answered
+beside any number of queries that are not. A text that was slow a while ago begins in the slow lane.
+(Two lanes with a broker's queue: as Druid and Pinot have it.)
 """
 
 from __future__ import annotations
@@ -27,6 +26,7 @@ FAST_SECONDS = 0.2
 CROWDED_SECONDS = 0.05
 GRACE_SECONDS = 1.0  # for a query that was stopped to end; then its worker is killed
 SMALL_SECONDS = 0.02
+DEADLINE = "deadline"  # why a worker was killed
 AGAIN_SECONDS = 0.05  # between interrupts: one that comes between two statements is lost
 HELD_BYTES = 2 * 2**20  # of an answer that its client has not taken
 KNOWN_SLOW = 10_000  # texts
@@ -124,8 +124,8 @@ class Job:
 
     def broken(self, why: str) -> None:
         self._worker = None
-        if why == ENDED:
-            self._lanes.killed("died")
+        if why != DEADLINE:  # which is counted when it is
+            self._lanes.killed("died" if why == ENDED else "other")
         if self._again:
             self._requeue()
             return
@@ -247,8 +247,8 @@ class Job:
 
         def kill() -> None:
             if self._worker is worker and self.number == number:
-                self._lanes.killed("deadline")
-                worker.kill("deadline")
+                self._lanes.killed(DEADLINE)
+                worker.kill(DEADLINE)
 
         say()
         self._later(GRACE_SECONDS, kill)

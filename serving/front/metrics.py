@@ -21,7 +21,7 @@ PREFIX = "everview_"
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OK = "ok"
 CODES = (OK, *(code.value for code in Code))
-KILLED = ("deadline", "memory", "died", "other")
+KILLED = ("deadline", "died", "other")
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 Values = Mapping[Any, float | int | None]  # by a label, or by several
 ASKED_WITHIN = 30.0  # seconds; of an older answer of Kafka's nothing is said

@@ -143,8 +143,10 @@ class Pool:
         return self._columns
 
     @property
-    def workers(self) -> list[Worker]:
-        return [] if self._crew is None else list(self._crew.workers)
+    def manned(self) -> bool:
+        """Whether a worker is there, free or not."""
+        workers = [] if self._crew is None else self._crew.workers
+        return any(worker.number is not None for worker in workers)
 
     def free(self) -> list[Worker]:
         return [] if self._crew is None else self._crew.free()

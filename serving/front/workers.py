@@ -169,7 +169,8 @@ class Crew:
         if worker.number is None:
             self._greet(worker, frame)
         elif frame.kind == "trouble":
-            log.error("worker %s ends: %s", worker.pid, str(frame.header["message"]))
+            places = "; ".join(map(str, frame.header["raised"]))
+            log.error("worker %s ends by %s: %s", worker.pid, str(frame.header["error"]), places)
         elif frame.kind == "describe" and self._describe is not None:
             self._describe(worker, frame)
         else:

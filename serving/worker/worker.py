@@ -13,13 +13,13 @@ import pickle
 import queue
 import threading
 import time
-import traceback
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
 from serving.envelope import Code, RequestError
 from serving.frames import Frame, Wire
+from serving.log import raised
 from serving.query import Head, Query
 from serving.worker import guard
 from serving.worker.confine import STEPS, Limits, confine
@@ -63,8 +63,9 @@ class Worker:
             self._front.send({"kind": "hello", **hello})
             while True:
                 self._do(self._todo.get())
-        except BaseException:  # noqa: BLE001 it ends here; the front logs it, as it may write no file
-            self._front.send({"kind": "trouble", "message": traceback.format_exc()})
+        except BaseException as error:  # noqa: BLE001 it ends here; the front logs it, as it may write no file
+            told = {"error": type(error).__name__, "raised": raised(error.__traceback__)}
+            self._front.send({"kind": "trouble", **told})
         finally:
             os._exit(1)
 

@@ -16,6 +16,7 @@ import pytest
 
 from schemas import engine, registered
 from schemas.bound import Bound
+from schemas.errors import DamagedFile
 from schemas.ledger.bounds import move_bound
 from schemas.ledger.connect import open_ledger
 from schemas.ledger.epochs import epochs_after
@@ -155,7 +156,11 @@ def ask(world: SealedWorld, sql: str, when: Any) -> dict[str, Any]:
         with closing(room.tables.cursor()) as cursor:
             relations = guard.check(cursor, sql).relations
         with open_ledger(world.state) as ledger:
-            room.fill(describe(ledger, world.root, relations, when, {}))
+            try:
+                past = describe(ledger, world.root, relations, when, {})
+            except DamagedFile as error:  # as the follower says it
+                raise RequestError(Code.NOT_READY, str(error)) from error
+        room.fill(past)
         Job(room.tables, query, lambda: 0.0).run(sink)
     finally:
         room.close()

@@ -253,7 +253,7 @@ def test_what_the_front_counts() -> None:
     counted.finished(Code.DEADLINE.value, 9.0)
     counted.finished("<script>", 0.5)
     counted.queue(5)
-    counted.killed("memory")
+    counted.killed("died")
     counted.killed("a reason that a client chose")
     found = read(render(counted, None, 0.0))
     assert {name[1]: n for name, n in found.items() if name[0] == "queries_total"} == {
@@ -264,7 +264,7 @@ def test_what_the_front_counts() -> None:
     }
     assert {name[1]: n for name, n in found.items() if name[0] == "workers_killed_total"} == {
         **dict.fromkeys(KILLED, 0.0),
-        "memory": 1.0,
+        "died": 1.0,
         "other": 1.0,
     }
     assert found["query_seconds_count",] == 3

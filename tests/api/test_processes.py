@@ -185,6 +185,23 @@ def test_a_killed_follower_or_spare_is_started_anew(server: Server, part: str) -
             assert poller.refused == failed
 
 
+def test_where_no_worker_comes_the_answer_says_so(server: Server) -> None:
+    spare = server.child("serving.worker.process")
+    workers = server.workers()
+    spare.suspend()
+    for each in workers:
+        each.kill()
+
+    def told() -> str:
+        answer = server.ask("FROM everything", timeout_ms=500)
+        assert (answer.status_code, answer.json()["error"]["code"]) == (503, "not_ready")
+        return str(answer.json()["error"]["message"])
+
+    wait(lambda: told().startswith("no worker came within 500 ms"))
+    spare.resume()
+    wait(lambda: server.ask("FROM everything").status_code == 200)
+
+
 def test_nothing_outlives_a_killed_front(world: World) -> None:
     server = Server(world)
     family = server.family()
