@@ -45,18 +45,30 @@ class Connection:
 
     async def ask(self, asked: Mapping[str, Any]) -> bytes:
         """The body of the answer; RuntimeError where it is no answer."""
-        body = json.dumps(asked).encode()
+        sent = json.dumps(asked).encode()
         head = (
             "POST /sql HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
-            f"Content-Length: {len(body)}\r\n\r\n"
+            f"Content-Length: {len(sent)}\r\n\r\n"
         )
-        self._writer.write(head.encode() + body)
-        told = (await self._reader.readuntil(b"\r\n\r\n")).decode()
-        status, *fields = told.lower().splitlines()
-        sizes = [line.partition(":")[2] for line in fields if line.startswith("content-length")]
-        if " 200 " not in f"{status} " or not sizes:
-            raise RuntimeError(told)
-        return await self._reader.readexactly(int(sizes[0]))
+        self._writer.write(head.encode() + sent)
+        told = (await self._reader.readuntil(b"\r\n\r\n")).decode().lower()
+        status, *lines = told.splitlines()
+        fields = dict(line.split(": ", 1) for line in lines if line)
+        if "transfer-encoding" in fields:
+            body = await self._chunks()
+        else:
+            body = await self._reader.readexactly(int(fields["content-length"]))
+        if " 200" not in status or b'{"error"' in body:  # also of one among several
+            raise RuntimeError(body.decode())
+        return body
+
+    async def _chunks(self) -> bytes:
+        parts = []
+        while size := int(await self._reader.readline(), 16):
+            parts.append(await self._reader.readexactly(size))
+            await self._reader.readexactly(2)
+        await self._reader.readexactly(2)
+        return b"".join(parts)
 
     def close(self) -> None:
         self._writer.close()
