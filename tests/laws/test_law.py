@@ -33,8 +33,8 @@ VIEWS = {
         min(moment), max(moment), min(city), max(city), sum(seats) AS seats,
         min(vip), count(seats) + 1 AS n
       FROM trips WHERE distance IS NULL OR distance <> 7 GROUP BY vip""",
-    "inner_country": """SELECT c.country, upper(c.country) || '!' AS shout, max(delay)::BIGINT - min(delay)
-        AS spread, coalesce(sum(c.people), 0) AS people
+    "inner_country": """SELECT c.country, upper(c.country) || '!' AS shout,
+        max(delay)::BIGINT - min(delay) AS spread, coalesce(sum(c.people), 0) AS people
       FROM trips AS t JOIN cities c ON t.city = c.city GROUP BY c.country""",
     "everything": "SELECT count(*) AS trips, sum(delay) AS total, avg(fare) AS fare FROM trips",
     "by_key_only": "SELECT city FROM trips GROUP BY 1",
