@@ -14,6 +14,7 @@ import asyncio
 import json
 import multiprocessing
 import os
+import queue
 import random
 import signal
 import subprocess
@@ -51,11 +52,13 @@ SECONDS = 10
 CHARTS, VIEWERS = 47, 50
 START = datetime(2026, 1, 1, tzinfo=UTC)
 DEFINITIONS = """
-CREATE STREAM visits (visitor BIGINT NOT NULL, at TIMESTAMP NOT NULL, page INTEGER, millis INTEGER)
-WITH (topic = 'visits', format = 'json', event_time = 'at', partitions = 1);
+CREATE STREAM visits (
+    visitor BIGINT NOT NULL, moment TIMESTAMP NOT NULL, page INTEGER, millis INTEGER
+)
+WITH (topic = 'visits', format = 'json', event_time = 'moment', partitions = 1);
 
 CREATE VIEW by_visitor AS
-SELECT visitor, count(*) AS visits, sum(millis) AS millis, avg(millis) AS mean, max(at) AS last
+SELECT visitor, count(*) AS visits, sum(millis) AS millis, avg(millis) AS mean, max(moment) AS last
 FROM visits GROUP BY visitor;
 
 CREATE VIEW by_page AS
@@ -111,7 +114,7 @@ class Writer:
         select = (
             f"SELECT 0::INTEGER AS _partition, {first} + i AS _offset, "
             "TIMESTAMP '2026-01-01' AS _timestamp, NULL::BLOB AS _key, "
-            f"encode(json_object('visitor', {visitors}, 'at', '2026-01-01T10:00:00Z', "
+            f"encode(json_object('visitor', {visitors}, 'moment', '2026-01-01T10:00:00Z', "
             "'page', i % 500, 'millis', hash(i) % 900)::VARCHAR) AS _value, "
             f"NULL::STRUCT(key VARCHAR, value BLOB)[] AS _headers FROM range({events}) t(i)"
         )
@@ -158,7 +161,7 @@ def measure(folder: Path) -> Result:
     writer = multiprocessing.Process(target=_flow, args=arguments)
     writer.start()
     try:
-        epoch, _ = commits.get(timeout=600)
+        epoch = _written(writer, commits)
         with _server(state) as (url, ready):
             asyncio.run(_reached(url, epoch))
             flowing.set()
@@ -168,6 +171,19 @@ def measure(folder: Path) -> Result:
         stop.set()
         writer.join(10)
         writer.kill()
+
+
+def _written(
+    writer: multiprocessing.Process, commits: multiprocessing.Queue[tuple[int, float]]
+) -> int:
+    """The last epoch before events flow."""
+    while True:
+        try:
+            return commits.get(timeout=1)[0]
+        except queue.Empty:
+            if not writer.is_alive():
+                message = "the writer of epochs ended"
+                raise RuntimeError(message) from None
 
 
 def _flow(
