@@ -52,6 +52,7 @@ class Job:
         self.waiting = 0  # for its answer
         self._until = asyncio.get_running_loop().time() + seconds
         self.number = 0  # of the attempt; a worker's word on another one is not meant
+        self.least = 0  # the change that its worker must have
         self.made_at = 0  # the last change that its worker had
         self.slow = False
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -82,7 +83,9 @@ class Job:
         self.number = next(_numbers)
         self._head, self._held, self._again = None, 0, False
         self._parts.clear()
-        worker.begin(self, {"kind": "query", "id": self.number, "query": vars(self.query)})
+        self.least = self._lanes.seen
+        told = {"kind": "query", "id": self.number, "least": self.least}
+        worker.begin(self, {**told, "query": vars(self.query)})
         if not self.slow:
             self._later(CROWDED_SECONDS, self._slow_in_a_crowd)
             self._later(FAST_SECONDS, self._too_slow)
@@ -112,6 +115,7 @@ class Job:
             return
         if frame.kind == "head":
             self.made_at = int(frame.header["number"])
+            self._lanes.saw(self.made_at)
             self._head = _head(frame)
             if self.slow:
                 self._later(SMALL_SECONDS, self._stream)  # a small answer is whole by then
@@ -276,6 +280,10 @@ class Lanes:
         self._fast, self._slow = _Fair(), _Fair()
         self._running: set[Job] = set()
         self._known_slow: OrderedDict[bytes, None] = OrderedDict()
+        self.seen = 0  # the newest change that a client may have seen: nobody gets an older state
+
+    def saw(self, number: int) -> None:
+        self.seen = max(self.seen, number)
 
     @property
     def waiting(self) -> int:

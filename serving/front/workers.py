@@ -191,6 +191,9 @@ class Crew:
         if run is None or frame.header["id"] != run.number:
             message = "an answer that nobody waits for"
             raise ValueError(message)
+        if frame.kind == "head" and not 0 <= frame.header["number"] <= worker.crew.board.number:
+            message = "a state that has not been told"
+            raise ValueError(message)
         run.told(frame)
         if frame.kind in ("end", "error"):
             worker.run = None

@@ -37,6 +37,7 @@ class Job:
         self._lock = threading.Lock()
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._stopped: RequestError | None = None
+        self.number = 0  # of the last change that its snapshot has
         self._files: list[LaidFile] = []  # that it reads
 
     def run(self, sink: Sink) -> None:
@@ -73,6 +74,10 @@ class Job:
             if self._cursor is not None:
                 self._cursor.interrupt()
 
+    @property
+    def stopped(self) -> bool:
+        return self._stopped is not None
+
     def _take(self) -> duckdb.DuckDBPyConnection:
         with self._lock:
             self._cursor = self._tables.cursor()
@@ -85,8 +90,8 @@ class Job:
     def _run(self, cursor: duckdb.DuckDBPyConnection, sink: Sink, started: float) -> None:
         self._check_stopped()
         statement = guard.check(cursor, self._query.sql)
-        cursor.execute("BEGIN TRANSACTION READ ONLY")
-        found, streams = _covered(cursor, statement.relations)
+        with self._tables.beginning(cursor) as self.number:
+            found, streams = _covered(cursor, statement.relations)
         covered = tuple(each.json() for each in found)
         strict.admit(self._query, covered)
         self._check_stopped()
@@ -190,7 +195,7 @@ def _covered(
     themselves what they are about."""
     asked = [relation for relation in relations if not _listed(relation)]
     wanted = [relation.name.lower() for relation in asked if len(relation.path) == 1]
-    found = coverage.read(cursor, wanted) if wanted else {}
+    found = coverage.read(cursor, wanted) if relations else {}
     streams = _streams(cursor, relations)
     for relation in asked:
         is_view = len(relation.path) == 1 and relation.name.lower() in found

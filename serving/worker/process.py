@@ -65,7 +65,6 @@ class Spare:
         shown = [state / folder for folder in SHOWN]
         self._tables = Tables(memory_limit=memory, readable=shown)
         self._limits = Limits(ADDRESS_SPACE * _bytes(memory))
-        self._number = 0  # of the last change
 
     def run(self) -> None:
         """Until front or follower have ended."""
@@ -91,7 +90,7 @@ class Spare:
 
     def _taken(self, frame: Frame) -> dict[str, object]:
         try:
-            self._tables.apply(pickle.loads(frame.payload))
+            self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
         except ViewFailed as error:
             cause = error.__cause__
             damage = None
@@ -103,7 +102,6 @@ class Spare:
             return {"kind": "refused", "message": from_engine(error, "").message}
         except EverviewError as error:
             return {"kind": "refused", "message": str(error)}
-        self._number = int(frame.header["number"])
         return {"kind": "taken"}
 
     def _fork(self) -> bool:
@@ -127,7 +125,7 @@ class Spare:
             self._follower.close()
             wire = Wire(socket.socket(fileno=descriptor))
             room = Room(self._root, self._memory) if data == frames.FOR_PAST else None
-            Worker(wire, self._tables, self._number, self._limits, self._readable, room).run()
+            Worker(wire, self._tables, self._limits, self._readable, room).run()
         os.close(descriptor)
         try:
             self._front.sendall(PID.pack(max(pid, 0)))

@@ -67,7 +67,9 @@ READING_MEMORY = "512MB"  # of the engine that reads files
 
 
 class Tables:
-    """A locked-down database in memory. One thread applies changes; any may take cursors.
+    """A locked-down database in memory. One thread applies changes; any may take cursors, and read
+    the state before a change while it is being made. `number` is that of the last change that is
+    whole.
 
     Views may read files beneath the folders `readable`, and from nowhere else; DuckDB would write
     there too, which is for the guard and the worker's confinement to prevent. No thread is started,
@@ -81,6 +83,8 @@ class Tables:
         self._engine = engine.connect(memory_limit=READING_MEMORY)
         self._parent = duckdb.connect(":memory:", config=config)
         self._cursors = threading.Lock()  # a connection is not to be used by two threads at once
+        self._turn = threading.Lock()  # so that a snapshot knows its number
+        self.number = 0
         self._parent.execute(f"CREATE SCHEMA {SCHEMA}")
         self._parent.execute(f"CREATE SCHEMA {raw.SCHEMA}")
         _lock_down(self._parent, readable)
@@ -93,17 +97,27 @@ class Tables:
         catalog.create(self._writer)
         raw.create(self._writer, ())
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: Change, number: int | None = None) -> None:
         """Make a change whole. If it raises, nothing has changed; `ViewFailed` blames a view."""
         views, raws = dict(self._views), dict(self._raws)
         self._writer.execute("BEGIN TRANSACTION")
         try:
             self._apply(change, views, raws)
-            self._writer.execute("COMMIT")
+            with self._turn:
+                self._writer.execute("COMMIT")
+                self.number = self.number if number is None else number
         except BaseException:
             self._writer.execute("ROLLBACK")
             raise
         self._views, self._raws = views, raws
+
+    @contextmanager
+    def beginning(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[int]:
+        """Begin a transaction that reads. Its snapshot is taken by the first statement in the
+        block, and has all up to the change of the number that is given."""
+        with self._turn:
+            cursor.execute("BEGIN TRANSACTION READ ONLY")
+            yield self.number
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request; whoever takes it closes it."""

@@ -1,9 +1,11 @@
-"""A worker: one statement at a time, on one state; changes in between, in the order they came.
+"""A worker: one statement at a time, on one state; changes beside it, in the order they came.
 
-    control thread   reads the socket: changes and queries into a queue, `cancel` at once
-    main thread      takes them one by one; what it answers goes to the socket
+    control thread   reads the socket: queries and changes into queues, `cancel` at once
+    changing thread  takes the changes; until one is whole, statements see the state before it
+    main thread      takes the queries; what it answers goes to the socket
 
-A change that cannot be taken ends the process: the spare took it, so another worker will.
+A query says which change its state must have at `least`, as its client may have seen that. A change
+that cannot be taken ends the process: the spare took it, so another worker will.
 """
 
 from __future__ import annotations
@@ -17,6 +19,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+import duckdb
+
 from serving.envelope import Code, RequestError
 from serving.frames import Frame, Wire
 from serving.log import raised
@@ -25,7 +29,7 @@ from serving.worker import guard
 from serving.worker.confine import STEPS, Limits, confine
 from serving.worker.job import Job
 from serving.worker.past import Room
-from serving.worker.tables import Tables
+from serving.worker.tables import Change, Tables
 
 PART_BYTES = 2**20  # of an answer, in one frame
 # of a confinement: a worker ends with the front, and goes on without the spare that it is a fork of
@@ -39,15 +43,17 @@ class Worker:
         self,
         front: Wire,
         tables: Tables,
-        number: int,
         limits: Limits,
         readable: Sequence[Path],
         room: Room | None,
     ) -> None:
-        self._front, self._tables, self._number = front, tables, number
+        self._front, self._tables = front, tables
         self._limits, self._readable = limits, readable
         self._room = room
         self._todo: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._changes: queue.SimpleQueue[Frame] = queue.SimpleQueue()
+        self._moved = threading.Condition()  # a change is whole, or a query was stopped
+        self._busy = threading.Lock()  # held by a statement that runs
         self._lock = threading.Lock()
         self._job: tuple[int, Job] | None = None
         self._cancelled: set[int] = set()
@@ -58,12 +64,20 @@ class Worker:
             held = confine(
                 self._limits, self._readable, keep={0, 1, 2, self._front.fileno()}, layers=LAYERS
             )
-            threading.Thread(target=self._listen, daemon=True).start()
-            hello = {"number": self._number, "confinement": held.json()}
+            hello = {"number": self._tables.number, "confinement": held.json()}
             self._front.send({"kind": "hello", **hello})
+            threading.Thread(target=self._listen, daemon=True).start()
+            threading.Thread(target=self._change, daemon=True).start()
             while True:
-                self._do(self._todo.get())
-        except BaseException as error:  # noqa: BLE001 it ends here; the front logs it, as it may write no file
+                self._query(self._todo.get())
+                if self._room is not None:
+                    os._exit(0)  # it was for one statement
+        except BaseException as error:  # noqa: BLE001 it ends here, whatever it was
+            self._end(error)
+
+    def _end(self, error: BaseException) -> NoReturn:
+        """The front logs why, as this process may write no file."""
+        try:
             told = {"error": type(error).__name__, "raised": raised(error.__traceback__)}
             self._front.send({"kind": "trouble", **told})
         finally:
@@ -73,23 +87,30 @@ class Worker:
         while (frame := self._front.receive()) is not None:
             if frame.kind == "cancel":
                 self._cancel(int(frame.header["id"]))
+            elif frame.kind == "change":
+                self._changes.put(frame)
             else:
                 self._todo.put(frame)
         os._exit(0)
 
-    def _do(self, frame: Frame) -> None:
-        if frame.kind == "change":
-            self._change(frame)
-        else:
-            self._query(frame)
-            if self._room is not None:
-                os._exit(0)  # it was for one statement
+    def _change(self) -> NoReturn:
+        try:
+            while True:
+                frame = self._changes.get()
+                number = int(frame.header["number"])
+                if number > self._tables.number:  # else it was forked after it
+                    self._take(pickle.loads(frame.payload), number)
+        except BaseException as error:  # noqa: BLE001 it ends here, whatever it was
+            self._end(error)
 
-    def _change(self, frame: Frame) -> None:
-        number = int(frame.header["number"])
-        if number > self._number:  # else it was forked after it
-            self._tables.apply(pickle.loads(frame.payload))
-            self._number = number
+    def _take(self, change: Change, number: int) -> None:
+        try:
+            self._tables.apply(change, number)
+        except (MemoryError, duckdb.OutOfMemoryException):  # which a statement may hold
+            with self._busy:
+                self._tables.apply(change, number)
+        with self._moved:
+            self._moved.notify_all()
 
     def _query(self, frame: Frame) -> None:
         number = int(frame.header["id"])
@@ -102,10 +123,14 @@ class Worker:
             self._cancelled.clear()
         if cancelled:
             job.stop(_stopped())
+        least = int(frame.header["least"])
+        with self._moved:
+            self._moved.wait_for(lambda: self._tables.number >= least or job.stopped)
         try:
             if self._room is not None:
                 self._recall(self._room, number, query)
-            job.run(_Answer(self._front, number, self._number))
+            with self._busy:
+                job.run(_Answer(self._front, number, job))
             said: dict[str, Any] = {"kind": "end"}
         except RequestError as error:
             told = {"code": error.code, "message": error.message}
@@ -117,7 +142,7 @@ class Worker:
         finally:
             with self._lock:
                 self._job = None
-        self._front.send({**said, "id": number, "number": self._number})
+        self._front.send({**said, "id": number})
 
     def _recall(self, room: Room, number: int, query: Query) -> None:
         """Make the tables of the state that a query is about, from what the follower says of it."""
@@ -142,20 +167,22 @@ class Worker:
                 self._job[1].stop(_stopped())
             elif self._job is None:
                 self._cancelled.add(number)
+        with self._moved:
+            self._moved.notify_all()
 
 
 class _Answer:
     """Where a job puts its answer: the front's socket."""
 
-    def __init__(self, front: Wire, query: int, number: int) -> None:
-        self._front, self._query, self._number = front, query, number
+    def __init__(self, front: Wire, query: int, job: Job) -> None:
+        self._front, self._query, self._job = front, query, job
 
     def head(self, head: Head) -> None:
         self._front.send(
             {
                 "kind": "head",
                 "id": self._query,
-                "number": self._number,
+                "number": self._job.number,
                 "media_type": head.media_type,
                 "coverage": list(head.coverage),
                 "steady": head.steady,

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import json
 import random
+import threading
+import time
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +18,9 @@ import pytest
 
 from schemas.ledger import stops
 from schemas.position import Range
+from serving.query import Query, Whole
+from serving.worker.job import Job
+from serving.worker.views import ServedView
 from tests.api.world import COLUMNS, STREAM, VIEWS, Row, Served, World, ask, serving
 from tests.oracle import Oracle
 
@@ -331,3 +338,39 @@ def test_a_ledger_of_a_newer_release_is_named_without_its_folder(world: World) -
     (reason,) = served.follower.unready(served.now)
     assert "ledger 'ledger.db' must have at most migration" in reason
     assert str(world.state) not in reason
+
+
+def test_statements_go_on_while_a_change_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world = World(tmp_path)
+    world.epoch([{"k": "a", "n": 1}])
+    served = Served(world.state)
+    served.catch_up()
+    begun, go_on = threading.Event(), threading.Event()
+    apply = ServedView.apply
+
+    def slow(self: ServedView, *told: Any) -> None:
+        apply(self, *told)
+        begun.set()
+        assert go_on.wait(30)
+
+    def hits() -> tuple[int, int]:
+        sink = Whole()
+        job = Job(
+            served.tables, Query("FROM everything", None, 10, "application/json"), time.monotonic
+        )
+        job.run(sink)
+        return job.number, json.loads(sink.body())["rows"][0][0]
+
+    served.tables.number = 6
+    monkeypatch.setattr(ServedView, "apply", slow)
+    monkeypatch.setattr(served.tables, "apply", partial(served.tables.apply, number=7))
+    world.epoch([{"k": "a", "n": 1}])
+    with ThreadPoolExecutor(1) as pool:
+        following = pool.submit(served.catch_up)
+        assert begun.wait(30)
+        assert hits() == (6, 1)
+        go_on.set()
+        following.result(30)
+    assert hits() == (7, 2)

@@ -33,6 +33,7 @@ class Played:
 
     def begin(self, run: Any, header: dict[str, Any]) -> None:
         self.run, self.id, self.sql = run, header["id"], header["query"]["sql"]
+        self.least = header["least"]
         self.crew.begun.append(self.sql)
 
     def send(self, header: dict[str, Any]) -> None:
@@ -388,16 +389,33 @@ def test_the_cache_has_a_size() -> None:
     played(scenario)
 
 
+def test_nobody_gets_an_older_state_than_one_that_was_seen() -> None:
+    async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
+        job(lanes_, "a")
+        assert pool.with_sql("a").least == 0
+        pool.with_sql("a").head(number=7)
+        job(lanes_, "b")
+        assert pool.with_sql("b").least == 7
+        pool.with_sql("b").head(number=6)  # of another crew
+        lanes_.saw(9)
+        pool.with_sql("a").end()
+        job(lanes_, "c")
+        assert pool.with_sql("c").least == 9
+
+    played(scenario)
+
+
 def test_who_asks_the_same_waits_for_the_same() -> None:
     async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
         board, known = Board().after(coverage(v=1)), Cache()
         asked, key = job(lanes_, "q"), cache.key(query("q"))
         known.begin(key, asked, board)
-        assert known.making(key, query("q"), board) is asked
+        assert known.making(key, query("q"), board, 0) is asked
         # it runs already, and may have begun before what another answer has shown since
-        assert known.making(key, query("q"), board.after(coverage(v=2))) is None
+        assert known.making(key, query("q"), board.after(coverage(v=2)), 0) is None
+        assert known.making(key, query("q"), board, 1) is None
         asked.leave(STOPPED)
-        assert known.making(key, query("q"), board) is None
+        assert known.making(key, query("q"), board, 0) is None
         assert pool.busy()
 
     played(scenario)

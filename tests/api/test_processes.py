@@ -234,6 +234,43 @@ def test_publications_swap_while_clients_ask(server: Server) -> None:
     assert (poller.refused, poller.broken) == (0, 0)
 
 
+def test_no_client_sees_an_older_state_than_another_has_seen(tmp_path: Path) -> None:
+    """While changes that take a while are made in each worker by itself."""
+    views = {**VIEWS, "by_key": "SELECT k, count(*) AS hits FROM hits GROUP BY k"}
+    world = World(tmp_path, views=views)
+    world.epoch([{"k": str(number), "n": 1} for number in range(60_000)])
+    server = Server(world)
+    seen, stop = [1], threading.Event()
+
+    def ask(client: httpx.Client) -> int:
+        asked = 0
+        while not stop.is_set():
+            least = max(seen)
+            sql = f"SELECT hits, (SELECT sum(hits) FROM by_key) FROM everything -- {asked}"
+            answer = client.post("/sql", json={"sql": sql}).json()
+            epochs = {each["epoch"] for each in answer["coverage"]}
+            (epoch,) = epochs
+            assert epoch >= least
+            assert answer["rows"] == [[len(world.told[epoch])] * 2]
+            seen.append(epoch)
+            asked += 1
+        return asked
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [httpx.Client(base_url=server.url, timeout=WAIT_SECONDS) for _ in range(4)]
+        asking = [pool.submit(ask, client) for client in clients]
+        try:
+            for number in range(20):
+                last = world.epoch([{"k": str(number * 97 % 60_000), "n": 1}] * 50)
+            wait(lambda: max(seen) == last or any(each.done() for each in asking))
+        finally:
+            stop.set()
+        assert sum(each.result() for each in asking) > 40
+    for client in clients:
+        client.close()
+    assert server.end(signal.SIGTERM)[0] == 0
+
+
 def test_a_deadline_takes_the_worker_and_not_the_server(server: Server) -> None:
     """What does not heed an interrupt is killed a second after its deadline."""
     before = pids(server.workers())

@@ -38,8 +38,8 @@ class Sent(Served):
         self.sent: list[bytes] = []
         apply = self.tables.apply
 
-        def send(change: Change) -> None:
-            apply(pickle.loads(pickle.dumps(change)))
+        def send(change: Change, number: int | None = None) -> None:
+            apply(pickle.loads(pickle.dumps(change)), number)
             self.sent.append(pickle.dumps(change))
 
         self.tables.apply = send  # type: ignore[method-assign]
