@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import socket
 import struct
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -86,19 +87,21 @@ class Wire:
         end.setblocking(True)
         self._socket = end
         self._frames = Frames()
+        self._sending = threading.Lock()  # one frame is not sent into another
 
     def fileno(self) -> int:
         return self._socket.fileno()
 
     def send(self, header: Mapping[str, Any], payload: bytes = b"") -> None:
         """Raises `OSError` where nobody listens any more."""
-        if len(payload) < READ_BYTES:
-            self._socket.sendall(encode(header, payload))
-        else:
-            told = encode(header)
-            self._socket.sendall(SIZES.pack(len(told) - SIZES.size, len(payload)))
-            self._socket.sendall(told[SIZES.size :])
-            self._socket.sendall(payload)
+        with self._sending:
+            if len(payload) < READ_BYTES:
+                self._socket.sendall(encode(header, payload))
+            else:
+                told = encode(header)
+                self._socket.sendall(SIZES.pack(len(told) - SIZES.size, len(payload)))
+                self._socket.sendall(told[SIZES.size :])
+                self._socket.sendall(payload)
 
     def receive(self) -> Frame | None:
         """The next frame; None when the other side has ended."""

@@ -29,6 +29,8 @@ from multiprocessing.synchronize import Event
 from pathlib import Path
 from statistics import median
 from typing import Any
+from urllib.error import HTTPError
+from urllib.request import urlopen
 
 import pyarrow as pa
 
@@ -215,7 +217,7 @@ def _server(state: Path) -> Iterator[tuple[str, float]]:
     server = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     report = state / "run" / "serving.json"
     try:
-        while not report.exists() or json.loads(report.read_text())["state"] != "running":
+        while not _is_ready(report):
             if server.poll() is not None or time.monotonic() - begun > 300:
                 message = "the server did not become ready"
                 raise RuntimeError(message)
@@ -224,6 +226,16 @@ def _server(state: Path) -> Iterator[tuple[str, float]]:
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(30)
+
+
+def _is_ready(report: Path) -> bool:
+    if not report.exists() or json.loads(report.read_text())["state"] != "running":
+        return False
+    try:
+        with urlopen(f"{json.loads(report.read_text())['http']}/readyz"):
+            return True
+    except HTTPError:
+        return False
 
 
 async def _reached(url: str, epoch: int) -> None:

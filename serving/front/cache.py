@@ -48,16 +48,15 @@ class Cache:
         self._kept.move_to_end(key)
         return kept.reply
 
-    def making(self, key: str, query: Query, board: Board, seen: int) -> Job | None:
-        """A job that will have the answer for this state, or one that it would begin with too;
-        none that was older than what clients have `seen`."""
+    def making(self, key: str, query: Query, board: Board) -> Job | None:
+        """A job that will have the answer for this state, or a later one."""
         job, begun = self._making.get(key, (None, 0))
         if job is None or job.ended or job.over is not None or job.reply.done():
             return None
-        if not job.running or (begun == board.number and job.least >= seen):
+        if not job.running or begun == board.number:
             return job
         reads = self._reads.get(digest(query.sql))
-        return job if reads is not None and board.still(reads, job.least) else None
+        return job if reads is not None and board.still(reads, begun) else None
 
     def begin(self, key: str, job: Job, board: Board) -> None:
         self._making[key] = job, board.number

@@ -52,7 +52,7 @@ class Front:
         found = self._cache.find(key, state)
         if found is not None:
             return replace(found, source="cache")
-        shared = self._cache.making(key, query, state, self.lanes.seen)
+        shared = self._cache.making(key, query, state)
         if shared is not None:
             reply = await self._wait(shared, timeout_ms)
             if isinstance(reply.body, bytes):
@@ -86,7 +86,6 @@ class Front:
 
     def views(self) -> dict[str, dict[str, Any]]:
         """The views by name, as `/views` lists them; of the state that queries see."""
-        self.lanes.saw(self._pool.board.number)
         columns = self._pool.columns
         views = sorted(self._pool.board.views.values(), key=lambda each: str(each["view"]).lower())
         return {
@@ -94,7 +93,6 @@ class Front:
         }
 
     def streams(self) -> list[dict[str, Any]]:
-        self.lanes.saw(self._pool.board.number)
         found = sorted(self._pool.board.streams.items())
         return [board.stream_facts(facts) for _, facts in found]
 

@@ -41,6 +41,10 @@ class Workers(Protocol):
 
     size: int
 
+    @property
+    def reached(self) -> int:
+        """The newest change that clients may have seen: nobody gets an older state."""
+
     def free(self) -> list[Worker]: ...
 
 
@@ -52,7 +56,6 @@ class Job:
         self.waiting = 0  # for its answer
         self._until = asyncio.get_running_loop().time() + seconds
         self.number = 0  # of the attempt; a worker's word on another one is not meant
-        self.least = 0  # the change that its worker must have
         self.made_at = 0  # the last change that its worker had
         self.slow = False
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
@@ -83,8 +86,7 @@ class Job:
         self.number = next(_numbers)
         self._head, self._held, self._again = None, 0, False
         self._parts.clear()
-        self.least = self._lanes.seen
-        told = {"kind": "query", "id": self.number, "least": self.least}
+        told = {"kind": "query", "id": self.number, "least": self._lanes.least}
         worker.begin(self, {**told, "query": vars(self.query)})
         if not self.slow:
             self._later(CROWDED_SECONDS, self._slow_in_a_crowd)
@@ -115,7 +117,6 @@ class Job:
             return
         if frame.kind == "head":
             self.made_at = int(frame.header["number"])
-            self._lanes.saw(self.made_at)
             self._head = _head(frame)
             if self.slow:
                 self._later(SMALL_SECONDS, self._stream)  # a small answer is whole by then
@@ -280,10 +281,11 @@ class Lanes:
         self._fast, self._slow = _Fair(), _Fair()
         self._running: set[Job] = set()
         self._known_slow: OrderedDict[bytes, None] = OrderedDict()
-        self.seen = 0  # the newest change that a client may have seen: nobody gets an older state
 
-    def saw(self, number: int) -> None:
-        self.seen = max(self.seen, number)
+    @property
+    def least(self) -> int:
+        """The change that a worker must have to answer."""
+        return self._pool.reached
 
     @property
     def waiting(self) -> int:

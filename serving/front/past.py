@@ -17,6 +17,7 @@ class Past:
     """`lanes.Workers` over workers that are begun when one is wanted."""
 
     size = SIZE
+    reached = 0  # each has a state of its own
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool

@@ -135,8 +135,12 @@ class Pool:
 
     @property
     def board(self) -> Board:
-        """What the workers that answer have."""
-        return Board() if self._crew is None else self._crew.board
+        """What clients see: the newest state that one of the workers that answer has."""
+        return Board() if self._crew is None else self._crew.shown
+
+    @property
+    def reached(self) -> int:
+        return self.board.number
 
     @property
     def columns(self) -> Mapping[str, Any]:

@@ -1,8 +1,9 @@
 """Worker processes as the front knows them: alone, and as the crew that has one state.
 
-A crew is forked from one spare. What the follower announces is relayed to all of it, before any
-query that comes later, so a client whose second question meets another worker finds there what it
-saw at the first, or more.
+A crew is forked from one spare. What the follower announces is relayed to all of it. A worker says
+when it has a change; with the first that has it the change is shown, and every query from then on
+says so to its worker, which waits for it. So a client whose second question meets another worker
+finds there what it saw at the first, or more.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import os
 import signal
 import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -48,8 +50,8 @@ class Run(Protocol):
 
 @dataclass(eq=False)
 class Worker:
-    """One process. `number` is the last change that it had when it was forked; None: it has not
-    said so yet. `pid` is the spare's word."""
+    """One process. `number` is the last change that it has said to have; None: it has said nothing
+    yet. `pid` is the spare's word."""
 
     crew: Crew
     channel: Channel
@@ -92,7 +94,10 @@ class Crew:
         lost: Callable[[Worker], None],
         describe: Callable[[Worker, Frame], None] | None = None,
     ) -> None:
-        self.board, self._describe = board, describe
+        self.board, self._describe = board, describe  # what was relayed to all
+        self.shown = board  # what one of them has
+        self._relayed: deque[Board] = deque()  # that none of them has
+        self._newest = 0  # of the changes that one of them has
         self.workers: list[Worker] = []
         self._changed, self._lost = changed, lost
         self._retired = False
@@ -129,7 +134,15 @@ class Crew:
                 worker.kill("backlog")
             worker.channel.write(frame)
         self.board = self.board.after(change)
+        self._relayed.append(self.board)
+        self._show(self._newest)
         self._changed()
+
+    def _show(self, number: int) -> None:
+        """One has that change."""
+        self._newest = max(self._newest, number)
+        while self._relayed and self._relayed[0].number <= self._newest:
+            self.shown = self._relayed.popleft()
 
     def ready(self, size: int) -> bool:
         """Whether that many have come and have the state of the board."""
@@ -142,7 +155,9 @@ class Crew:
         return self.board.number or math.inf
 
     def free(self) -> list[Worker]:
-        return [each for each in self.workers if each.free]
+        """Those with the newest state are last."""
+        free = [each for each in self.workers if each.free]
+        return sorted(free, key=lambda each: each.number or 0)
 
     def retire(self) -> None:
         """Let all go: at once who does nothing, the others with the end of their query."""
@@ -171,6 +186,8 @@ class Crew:
         elif frame.kind == "trouble":
             places = "; ".join(map(str, frame.header["raised"]))
             log.error("worker %s ends by %s: %s", worker.pid, str(frame.header["error"]), places)
+        elif frame.kind == "changed":
+            self._moved(worker, frame.header["number"])
         elif frame.kind == "describe" and self._describe is not None:
             self._describe(worker, frame)
         else:
@@ -179,6 +196,7 @@ class Crew:
     def _greet(self, worker: Worker, frame: Frame) -> None:
         """The first word, before it has had a statement."""
         worker.number = int(frame.header["number"])
+        worker.crew._show(worker.number)
         held = frame.header["confinement"]
         missing = {name: why for name, why in held["missing"].items() if name != "parent"}
         if missing:
@@ -186,14 +204,22 @@ class Crew:
             log.warning("workers go without layers of confinement: %s", missing, extra=extra)
         self._changed()
 
+    def _moved(self, worker: Worker, number: int) -> None:
+        """Its state, or that of an answer, has a change."""
+        if not 0 <= number <= worker.crew.board.number:
+            message = "a change that has not been told"
+            raise ValueError(message)
+        worker.number = max(worker.number or 0, number)
+        worker.crew._show(number)
+        self._changed()
+
     def _answered(self, worker: Worker, frame: Frame) -> None:
         run = worker.run
         if run is None or frame.header["id"] != run.number:
             message = "an answer that nobody waits for"
             raise ValueError(message)
-        if frame.kind == "head" and not 0 <= frame.header["number"] <= worker.crew.board.number:
-            message = "a state that has not been told"
-            raise ValueError(message)
+        if frame.kind == "head" and self._describe is None:
+            self._moved(worker, frame.header["number"])
         run.told(frame)
         if frame.kind in ("end", "error"):
             worker.run = None

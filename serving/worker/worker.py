@@ -109,6 +109,7 @@ class Worker:
         except (MemoryError, duckdb.OutOfMemoryException):  # which a statement may hold
             with self._busy:
                 self._tables.apply(change, number)
+        self._front.send({"kind": "changed", "number": number})
         with self._moved:
             self._moved.notify_all()
 

@@ -85,6 +85,7 @@ class Played:
 class PlayedPool:
     def __init__(self, size: int) -> None:
         self.size = size
+        self.reached = 0
         self.begun: list[str] = []
         self.workers = [Played(self) for _ in range(size)]
 
@@ -389,18 +390,13 @@ def test_the_cache_has_a_size() -> None:
     played(scenario)
 
 
-def test_nobody_gets_an_older_state_than_one_that_was_seen() -> None:
+def test_a_worker_is_told_what_its_client_may_have_seen() -> None:
     async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
+        pool.reached = 7
         job(lanes_, "a")
-        assert pool.with_sql("a").least == 0
-        pool.with_sql("a").head(number=7)
+        pool.reached = 9
         job(lanes_, "b")
-        assert pool.with_sql("b").least == 7
-        pool.with_sql("b").head(number=6)  # of another crew
-        lanes_.saw(9)
-        pool.with_sql("a").end()
-        job(lanes_, "c")
-        assert pool.with_sql("c").least == 9
+        assert (pool.with_sql("a").least, pool.with_sql("b").least) == (7, 9)
 
     played(scenario)
 
@@ -410,12 +406,11 @@ def test_who_asks_the_same_waits_for_the_same() -> None:
         board, known = Board().after(coverage(v=1)), Cache()
         asked, key = job(lanes_, "q"), cache.key(query("q"))
         known.begin(key, asked, board)
-        assert known.making(key, query("q"), board, 0) is asked
+        assert known.making(key, query("q"), board) is asked
         # it runs already, and may have begun before what another answer has shown since
-        assert known.making(key, query("q"), board.after(coverage(v=2)), 0) is None
-        assert known.making(key, query("q"), board, 1) is None
+        assert known.making(key, query("q"), board.after(coverage(v=2))) is None
         asked.leave(STOPPED)
-        assert known.making(key, query("q"), board, 0) is None
+        assert known.making(key, query("q"), board) is None
         assert pool.busy()
 
     played(scenario)

@@ -260,7 +260,7 @@ def test_no_client_sees_an_older_state_than_another_has_seen(tmp_path: Path) -> 
         clients = [httpx.Client(base_url=server.url, timeout=WAIT_SECONDS) for _ in range(4)]
         asking = [pool.submit(ask, client) for client in clients]
         try:
-            for number in range(20):
+            for number in range(40):
                 last = world.epoch([{"k": str(number * 97 % 60_000), "n": 1}] * 50)
             wait(lambda: max(seen) == last or any(each.done() for each in asking))
         finally:

@@ -86,6 +86,9 @@ def test_it_answers_what_it_was_asked() -> None:
         {"kind": "part", "id": "7", "more": 1},
         {"kind": "hello", "number": 5, "pid": 1},
         {"kind": "describe", "id": 9},
+        {"kind": "changed", "number": 1},  # which nobody told it
+        {"kind": "changed", "number": -1},
+        {"kind": "head", "id": 7, "number": 1},
     ],
 )
 def test_one_that_says_anything_else_is_killed(frame: dict[str, Any]) -> None:
