@@ -36,6 +36,14 @@ class Board:
         }
         return Board(number, views, streams, since)
 
+    def waiting(self) -> dict[str, str]:
+        """Views that are not to be asked yet, and why."""
+        return {
+            facts["view"]: facts["waits"]
+            for facts in self.views.values()
+            if facts["waits"] is not None
+        }
+
     def still(self, names: Iterable[str], number: int) -> bool:
         """Whether an answer that read these and was made at that number is the answer now."""
         return all(self.since.get(name, number + 1) <= number for name in names)

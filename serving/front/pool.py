@@ -165,17 +165,16 @@ class Pool:
             return [STARTING]
         if not reasons and (self._next is not None or not self._serves(generation)):
             reasons.append("workers with the newest state are being started")
+        crew = self._crew
+        if not reasons and crew is not None and crew.shown.waiting().keys() - crew.board.waiting():
+            reasons.append("workers are taking the newest state")
         if time.monotonic() - generation.heard > SILENT_SECONDS:
             reasons.append(f"the follower has said nothing for {SILENT_SECONDS:g} s")
         return reasons
 
     def waiting(self) -> dict[str, str]:
         """Views that are not to be asked yet, and why."""
-        return {
-            facts["view"]: facts["waits"]
-            for facts in self.board.views.values()
-            if facts["waits"] is not None
-        }
+        return self.board.waiting()
 
     async def run(self) -> None:
         """Keep a generation alive until the pool is closed."""
