@@ -35,6 +35,7 @@ from serving.query import Query, Whole
 from serving.worker.confine import Limits, confine, prepare
 from serving.worker.job import Job
 from serving.worker.process import READ
+from serving.worker.tables import Change
 from tests.api.world import START, Served, World
 
 ALLOWANCE = 512 * 2**20
@@ -88,9 +89,11 @@ class Work:
         served.catch_up()
         self.changes: list[bytes] = []
         self.apply = served.tables.apply
-        served.tables.apply = (  # type: ignore[method-assign]
-            lambda change: self.changes.append(pickle.dumps(change))
-        )
+
+        def keep(change: Change, number: int | None = None) -> None:  # noqa: ARG001
+            self.changes.append(pickle.dumps(change))
+
+        served.tables.apply = keep  # type: ignore[method-assign]
         world.epoch([{"k": "a", "u": 9, "n": 5}])
         served.catch_up()
         world.seal()
