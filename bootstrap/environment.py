@@ -80,7 +80,7 @@ def _environment() -> None:
     lock = ROOT / "bootstrap" / "environment.lock"
     step(
         "installing the locked packages (about 1 GB; pyspark is built from source)",
-        [*uv, "sync", *place, "--require-hashes", lock],
+        [*uv, "sync", "-q", *place, "--require-hashes", lock],
         [*uv, "install", "-q", *place, "--no-deps", "--editable", ROOT],
     )
     STAMP.write_text(json.dumps(whole), encoding="utf-8")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import subprocess
-import sys
 import time
 from collections.abc import Sequence
 
@@ -18,8 +17,8 @@ class StepFailed(Exception):
 
 
 def step(what: str, *commands: Sequence[object], talks: bool = False) -> None:
-    """Run commands one after the other; one that `talks` shows its own progress everywhere, the
-    others on a terminal only. Raises StepFailed."""
+    """Run commands one after the other; one that `talks` shows its own progress. Raises
+    StepFailed."""
     print(f"{what} ...", flush=True)
     start = time.monotonic()
     environment = {name: value for name, value in os.environ.items() if name not in FOREIGN}
@@ -35,7 +34,7 @@ def step(what: str, *commands: Sequence[object], talks: bool = False) -> None:
                     process.terminate()
                     raise
                 except subprocess.TimeoutExpired:
-                    if not talks and not sys.stdout.isatty():
+                    if not talks:
                         print(f"  still at it, {time.monotonic() - start:.0f} s", flush=True)
         if code != 0:
             text = f"{what}: `{' '.join(words)}` ended with {code}"

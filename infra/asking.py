@@ -14,7 +14,7 @@ from typing import Any
 from infra import stack
 from schemas.errors import EverviewError, StackNotRunning
 
-MEDIA = {"json": "application/json", "csv": "text/csv"}
+MEDIA = {"json": "application/json", "ndjson": "application/x-ndjson", "csv": "text/csv"}
 MEDIA |= {"arrow": "application/vnd.apache.arrow.stream"}
 TOKEN = "EVERVIEW_TOKEN"
 """The variable with the token of whoever asks, where the stack wants one."""
@@ -48,7 +48,9 @@ class Whole:
 
 
 @dataclass(frozen=True)
-class _Answer:
+class Answer:
+    """A body as it came, and what its headers say."""
+
     body: bytes
     headers: Mapping[str, str]
 
@@ -62,14 +64,15 @@ class Answers:
 
     def sql(self, query: str, form: str = "json", **fields: Any) -> bytes:
         """The body of an answer. Raises QueryRefused, StackNotRunning."""
-        return self._answer(query, form, fields).body
+        return self.answer(query, form, **fields).body
 
     def whole(self, query: str, **fields: Any) -> Whole:
         """An answer in its own types, with what its headers say. Raises as `sql` does."""
-        answer = self._answer(query, "arrow", fields)
+        answer = self.answer(query, "arrow", **fields)
         return Whole(answer.body, json.loads(answer.headers["Everview-Coverage"]))
 
-    def _answer(self, query: str, form: str, fields: Mapping[str, Any]) -> _Answer:
+    def answer(self, query: str, form: str, **fields: Any) -> Answer:
+        """An answer with its headers. Raises as `sql` does."""
         request = urllib.request.Request(
             f"{self.http}/sql",
             data=json.dumps({"sql": query, **fields}).encode(),
@@ -81,7 +84,7 @@ class Answers:
         )
         try:
             with _opener.open(request, timeout=WITHIN) as answer:
-                return _Answer(bytes(answer.read()), answer.headers)
+                return Answer(bytes(answer.read()), answer.headers)
         except urllib.error.HTTPError as error:
             with error:
                 raise _refused(error) from None
@@ -128,6 +131,10 @@ def _refused(error: urllib.error.HTTPError) -> QueryRefused:
     body = error.read(64 * 1024)
     if error.code == 401:
         message = f"this stack wants a token: set {TOKEN} to one; `everview token NAME` makes one"
+        if TOKEN in os.environ:
+            message = (
+                f"this stack does not know the token in {TOKEN}; `everview token NAME` makes one"
+            )
         return QueryRefused("unauthorised", message, None, None)
     try:
         told = json.loads(body)["error"]

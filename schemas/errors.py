@@ -621,13 +621,15 @@ class PublicationUnknown(EverviewError):
 
     def __init__(self, view: str, publication: int | None, kept: Sequence[int]) -> None:
         self.view, self.publication, self.kept = view, publication, tuple(kept)
-        wanted = "an earlier one" if publication is None else str(publication)
         there = ", ".join(map(str, kept)) or "none"
-        text = (
-            f"publication of view {view!r} to go back to must be one that is kept, and not the "
-            f"served one; got {wanted}, kept: {there}. `everview versions {view}` lists them"
-        )
-        super().__init__(text)
+        if publication is None:
+            text = f"there is no earlier publication of view {view!r} to go back to"
+        else:
+            text = (
+                f"publication of view {view!r} to go back to must be one that is kept, and not the "
+                f"served one; got {publication}"
+            )
+        super().__init__(f"{text}; others kept: {there}. `everview versions {view}` lists them")
 
 
 class GapBetweenLayers(EverviewError):

@@ -17,10 +17,10 @@ A partition that is idle and read to its end moves by the second claim, so it do
 stream; one with unread records moves by the first alone. A stream's low watermark is the smallest
 of its partitions', unknown as long as one of them is.
 
-Disorder and delay are the largest of the running and of the last full hour (`LATENESS_HOURS`), so
-that one event of long ago is forgotten. Event times after the moment at which they were counted are
-the newest event time, and count as that moment for the first claim. Events without an event time,
-duplicates, and rejects that a replay re-admits say nothing.
+Disorder and delay are the largest of the running and of the last full hour, so that one event of
+long ago is forgotten. Event times after the moment at which they were counted are the newest event
+time, and count as that moment for the first claim. Events without an event time, duplicates, and
+rejects that a replay re-admits say nothing.
 
 What it cannot know: what producers hold back, what lies in a partition that Spark has not met yet
 or behind an open transaction, and that the next event is later than all before it were. So it is an
@@ -38,7 +38,6 @@ from datetime import datetime
 
 from schemas.ledger.instant import microseconds
 
-LATENESS_HOURS = 1
 _HOUR = 3_600_000_000  # microseconds
 
 
@@ -111,7 +110,7 @@ class Mark:
         """With what was late before the last full hour forgotten."""
         if hours == 0:
             return self
-        last = hours <= LATENESS_HOURS
+        last = hours == 1
         return replace(
             self,
             disorder=(0, self.disorder[0] if last else 0),

@@ -11,12 +11,14 @@ from __future__ import annotations
 import hashlib
 import os
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from schemas.errors import DamagedFile, FileTaken, PathOutsideRoot
 from schemas.stored_file import StoredFile
 
+Stamp = tuple[int, int, int]  # of a file: inode, size, time of the last change
 UNFINISHED = ".part"  # ends the hidden name `.<name>.<uuid>.part` that a file is written under
 
 
@@ -122,10 +124,19 @@ def _measured(name: str, path: Path) -> StoredFile:
         return StoredFile(name, digest.hexdigest(), file.tell())
 
 
-def stamp(path: Path) -> tuple[int, int, int]:
+def stamp(path: Path) -> Stamp:
     """What of a file changes when somebody changes it. Raises `OSError`."""
     found = os.stat(path)
     return found.st_ino, found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def readable(path: str) -> Iterator[None]:
+    """`DamagedFile` where the system cannot read a file of the ledger."""
+    try:
+        yield
+    except OSError as error:
+        raise DamagedFile(path, "a file that can be read", error.strerror or "") from error
 
 
 def unfinished(name: str) -> str | None:

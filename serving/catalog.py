@@ -213,7 +213,7 @@ def _epoch(each: EpochsRow) -> tuple[Any, ...]:
         each.accepted,
         each.duplicates,
         each.rejected,
-        json.dumps(dict(each.position)),
+        json.dumps(dict(each.position), separators=(",", ":")),  # as DuckDB writes that of views
     )
 
 

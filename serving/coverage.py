@@ -3,12 +3,13 @@ transaction that changes the answers, so that one read transaction sees both as 
 
 It has a row per view and per stream, facts as JSON: it is made anew for every epoch, and a table of
 three columns costs least. `serving.catalog` lays the relations of the schema `everview` over it.
+What goes with an answer is not read here: `Tables` keeps it beside, changed with the tables.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -16,14 +17,28 @@ from typing import Any
 import duckdb
 import pyarrow as pa
 
+from schemas.bound import Bound
+
 SCHEMA = "everview_internal"  # where served tables live; no statement of a client reaches it
 VIEW, STREAM = "view", "stream"
 PARTITION = "partition"  # listed in the facts of its stream
 
+# what of a view's coverage goes with every answer
+COVERED = (
+    "view",
+    "version",
+    "cut",
+    "epoch",
+    "position",
+    "fresh_as_of",
+    "degraded",
+    "lost",
+    "since",
+    "kept_from",
+)
 _FIELDS: dict[str, pa.DataType] = {"kind": pa.string(), "name": pa.string(), "facts": pa.string()}
 _COLUMNS = pa.schema(_FIELDS)
 _REPLACE = f"CREATE OR REPLACE TABLE {SCHEMA}.coverage AS FROM new_coverage"
-_READ = f"FROM {SCHEMA}.coverage"
 
 
 @dataclass(frozen=True)
@@ -59,18 +74,7 @@ class Coverage:
 
     def json(self) -> dict[str, Any]:
         """The form that goes with every answer."""
-        return {
-            "view": self.view,
-            "version": self.version,
-            "cut": self.cut,
-            "epoch": self.epoch,
-            "position": dict(self.position),
-            "fresh_as_of": self.fresh_as_of,
-            "degraded": self.degraded,
-            "lost": self.lost,
-            "since": self.since,
-            "kept_from": self.kept_from,
-        }
+        return {name: getattr(self, name) for name in COVERED}
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,11 @@ def iso(instant: datetime | None) -> str | None:
     return utc.replace(tzinfo=None).isoformat(timespec=digits) + "Z"
 
 
+def kept_from(bounds: Iterable[Bound], time_keys: Container[str]) -> dict[str, str] | None:
+    """`Coverage.kept_from`; a bound may be on a key that this version of the view has not."""
+    return {each.key: each.iso() for each in bounds if each.key in time_keys} or None
+
+
 def write(
     connection: duckdb.DuckDBPyConnection,
     views: Iterable[Coverage],
@@ -146,27 +155,3 @@ def write(
     connection.register("new_coverage", pa.Table.from_pydict(columns, _COLUMNS))
     connection.execute(_REPLACE)
     connection.unregister("new_coverage")
-
-
-def read(
-    connection: duckdb.DuckDBPyConnection, names: Collection[str] | None = None
-) -> dict[str, Coverage]:
-    """Coverage by lower-case name: of all views, or of those of `names` (lower case) that exist.
-
-    The table has a row per view: reading it whole takes a quarter of the time of planning a filter.
-    """
-    found = {}
-    for kind, view, facts in connection.execute(_READ).fetchall():
-        name = view.lower()
-        if kind == VIEW and (names is None or name in names):
-            found[name] = Coverage(**json.loads(facts))
-    return dict(sorted(found.items()))
-
-
-def read_streams(connection: duckdb.DuckDBPyConnection) -> dict[str, StreamCoverage]:
-    """All streams, by lower-case name."""
-    found = {}
-    for kind, stream, facts in connection.execute(_READ).fetchall():
-        if kind == STREAM:
-            found[stream.lower()] = StreamCoverage(**json.loads(facts))
-    return dict(sorted(found.items()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Mapping
 from enum import StrEnum
 
@@ -11,6 +12,17 @@ import duckdb
 from schemas.errors import EverviewError
 
 MESSAGE_BYTES = 1000
+# what DuckDB advises to SET, which no client may: `... Use "SET a TO b" to ...`, `* SET a=b to ...`
+_ADVICE = re.compile(
+    r"""(?:\s+Use|, or|\n(?:\*|Or set)) ["']?SET \w+(?: ?=| TO )[^\n.]*\.?""", re.IGNORECASE
+)
+# what it says of params, and how that is said here
+_PARAMS = (
+    (re.compile(r"Values were not provided for the .*parameters: (.*)"), r"got none for \1"),
+    (re.compile(r"identifiers of the excess parameters: (.*)"), r"the statement has no \1"),
+    (re.compile(r"mismatch for prepared statement\. Expected (\d+), got (\d+)"), r"got \2 for \1"),
+)
+_MEMORY = re.compile(r"/([\d.]+ \w+) used\)")
 
 
 class Code(StrEnum):
@@ -94,6 +106,23 @@ def place(sql: str, offset: int) -> tuple[int, int]:
     return before.count("\n") + 1, len(before) - (before.rfind("\n") + 1) + 1
 
 
+def _too_much(message: str) -> str:
+    limit = _MEMORY.search(message)
+    which = f" than the {limit[1]} that a worker has, its tables included" if limit else ""
+    return f"statement needs more memory{which or ' than there is'}; ask for less of it"
+
+
+def _of_params(message: str) -> str | None:
+    """What is wrong with params, if that is it."""
+    if "integer too large for 128-bit" in message:
+        return "params must be values that SQL has; an integer has at most 128 bits"
+    for pattern, words in _PARAMS:
+        if found := pattern.search(message):
+            got = found.expand(words)
+            return f"params must be a value for each ? or $name of the statement; {got}"
+    return None
+
+
 def from_engine(error: Exception, sql: str, said: Callable[[str], str] = str) -> RequestError:
     """DuckDB's error as ours, its message as `said`; of one that came through Arrow only the text
     is left. Under `errors_as_json` places and kinds are facts, not text."""
@@ -107,7 +136,8 @@ def from_engine(error: Exception, sql: str, said: Callable[[str], str] = str) ->
     if isinstance(error, duckdb.InterruptException) or kind == "interrupt":
         return RequestError(Code.DEADLINE, "statement must end before its deadline; it was stopped")
     if isinstance(error, duckdb.OutOfMemoryException) or kind == "out of memory":
-        return RequestError(Code.TOO_LARGE, f"statement needs more memory than there is: {message}")
+        return RequestError(Code.TOO_LARGE, _too_much(message))
+    message = _of_params(message) or _ADVICE.sub("", message)
     position = facts.get("position")
     return RequestError(
         Code.BAD_SQL, message, None if position is None else place(sql, int(position))

@@ -24,7 +24,7 @@ class StreamFacts(TypedDict):
     partitions: list[PartitionFacts]
     asked_at: float | None  # when streaming asked Kafka for the ends of the logs
     kept_seconds: float | None  # how long Kafka keeps records; None: for ever, or not known
-    events: dict[str, int]  # accepted, duplicate, rejected
+    events: dict[str, int]  # counted, duplicate, rejected
     rejects: dict[str, int]  # by reason
     future_events: int
     segments: int

@@ -21,6 +21,8 @@ HEADER_BYTES = 16 * 2**20
 READ_BYTES = 256 * 1024
 # with a socket, to the spare: fork a worker there
 FOR_NOW, FOR_PAST = b"n", b"p"
+# what it answers, for each: the process, 0 where there is none
+PID = struct.Struct(">q")
 
 
 @dataclass(frozen=True)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
+
+MAX_ROWS, MAX_ROWS_LIMIT = 10_000, 1_000_000  # default, and what more is cut to
 
 Value = None | bool | int | float | str | list["Value"] | dict[str, "Value"]
 
@@ -69,5 +71,5 @@ class Reply:
     """An answer as the front hands it on. A body that breaks off raises while it is read."""
 
     head: Head
-    body: bytes | AsyncIterator[bytes]
+    body: bytes | AsyncGenerator[bytes]
     source: str = "worker"  # or cache, or shared: another request was waiting for the same

@@ -44,7 +44,7 @@ log = logging.getLogger("serving")
 def main(arguments: Sequence[str] | None = None) -> int:
     options = _options(arguments)
     set_up("serving")
-    if not _loopback(options.host):
+    if options.tokens is None and not _loopback(options.host):
         log.warning("listening on %s: ANYBODY who reaches it may ask ANYTHING", options.host)
     try:
         listening = socket.create_server((options.host, options.port), family=_family(options.host))
@@ -173,14 +173,10 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
             options.tokens = Tokens(options.tokens)
         except TokensInvalid as error:
             parser.error(str(error))
-    elif not _loopback(options.host):
-        if not options.insecure_listen:
-            parser.error(
-                f"--host must be a loopback address; got {options.host!r}, which others can reach. "
-                "Say who may ask with --tokens FILE, or add --insecure-listen to let anybody ask"
-            )
-        sys.stderr.write(
-            f"WARNING: listening on {options.host}: ANYBODY who reaches it may ask ANYTHING\n"
+    elif not _loopback(options.host) and not options.insecure_listen:
+        parser.error(
+            f"--host must be a loopback address; got {options.host!r}, which others can reach. "
+            "Say who may ask with --tokens FILE, or add --insecure-listen to let anybody ask"
         )
     if options.disk_floor < 0:
         parser.error(f"--disk-floor must be 0 or more bytes; got {options.disk_floor}")

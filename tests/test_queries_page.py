@@ -9,7 +9,6 @@ import re
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,8 @@ from serving.formats.media import NAMES
 from serving.front.requests import FIELDS
 from tests import pages
 from tests.api.sealed import SealedWorld
-from tests.api.test_run import WAIT_SECONDS, Process
+from tests.api.test_run import Process
+from tests.api.waiting import wait
 from tests.pages import Block
 
 pytestmark = pytest.mark.slow
@@ -70,9 +70,8 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
     try:
         anybody, tokens = (httpx.Client(base_url=each.until("running")) for each in started)
         with anybody, tokens:
-            limit = time.monotonic() + WAIT_SECONDS
-            while anybody.get("/sql", params={"q": "FROM raw.sales"}).status_code != 200:
-                assert time.monotonic() < limit, "raw.sales was never ready"
+            raw = {"q": "FROM raw.sales"}
+            wait(lambda: anybody.get("/sql", params=raw).status_code == 200)
             yield Servers(anybody, tokens, folder, told.getvalue().strip())
     finally:
         for each in started:

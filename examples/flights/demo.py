@@ -53,7 +53,7 @@ def main() -> int:
     try:
         run(found.state.absolute(), found.rate, not found.no_airflow)
     except KeyboardInterrupt:
-        print("everything has stopped" if not stack_runs(found.state) else "the demo has stopped")
+        print("the demo has stopped" + ", its stack runs on" * stack_runs(found.state))
     except (EverviewError, FileNotFoundError) as error:
         print(error, file=sys.stderr)
         return 1
@@ -95,6 +95,7 @@ class Watch:
         self._looks: deque[Look] = deque(maxlen=RATE_OVER)
         self._reached: set[str] = set()
         self._told, self._noted = 0.0, ""
+        self._published: int | None = None  # before this run
 
     def run(self) -> None:
         """Until Ctrl-C, or the stack ends: StackNotRunning."""
@@ -117,7 +118,8 @@ class Watch:
                 self._looks.append(seen)
                 self._rebuilds.turn(seen)
                 self._milestone("first answer", seen.flights > 0)
-                self._milestone("first publication", seen.publications > 0)
+                self._published = seen.publications if self._published is None else self._published
+                self._milestone("first publication", seen.publications > self._published)
             if self._looks:
                 self._show(live)
             time.sleep(LOOK_EVERY)

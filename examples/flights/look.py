@@ -24,8 +24,8 @@ QUALIFY row_number() OVER (PARTITION BY day ORDER BY flights DESC, carrier) <= $
 ORDER BY day DESC, flights DESC, carrier
 """
 COUNTS = """
-SELECT coalesce(sum(accepted + duplicates + rejected), 0)::BIGINT  AS events,
-       coalesce(sum(accepted + duplicates + rejected)
+SELECT coalesce(sum(accepted + rejected), 0)::BIGINT               AS events,
+       coalesce(sum(accepted + rejected)
                 FILTER (last_epoch <= CAST($cut AS BIGINT)), 0)::BIGINT AS in_batch,
        coalesce(sum(duplicates), 0)::BIGINT                        AS duplicates,
        coalesce(sum(rejected), 0)::BIGINT                          AS rejects,

@@ -165,6 +165,8 @@ def health(port: int, pid: int) -> Health:
     try:
         connection.request("GET", "/api/v2/monitor/health")
         told = json.loads(connection.getresponse().read(100_000))
+    except ConnectionRefusedError:
+        return Health(alive=False, ready=False, note=f"nothing listens at port {port}")
     except (OSError, ValueError, http.client.HTTPException) as error:
         return Health(alive=False, ready=False, note=f"no answer at port {port}: {error}")
     finally:

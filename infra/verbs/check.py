@@ -25,6 +25,12 @@ from schemas.compile.cost import ColumnCost, ViewCost, WideCost
 from schemas.errors import DefinitionError, Problem
 from schemas.language.view import View
 
+ESTIMATES = {
+    "count(DISTINCT": "approx_count_distinct",
+    "median(": "approx_quantile",
+    "quantile_": "approx_quantile",
+}
+"""By the start of a call, what estimates the same with a bound on what is kept."""
 Compiled = CompiledStream | CompiledReference | CompiledView
 
 
@@ -122,10 +128,16 @@ def _warnings(view: View, costs: ViewCost) -> list[Problem]:
                 f"warning: {statement.subject}: {called} keep{'s' * (len(wide.calls) == 1)} a row "
                 f"of {wide.width} bytes or more for each different value in each group, "
                 f"{_size(wide.width * cost.MILLION)} for a million of them. Where there may be "
-                "many, use an approximate measure, or coarser values"
+                f"many, use {_instead(wide.calls)}coarser values"
             )
             found.append(statement.problem_of_name(message))
     return found
+
+
+def _instead(calls: Sequence[str]) -> str:
+    """What estimates with a bound, where each of the calls has such."""
+    found = [each for call in calls for start, each in ESTIMATES.items() if call.startswith(start)]
+    return f"{', '.join(sorted({*found}))} or " if len(found) == len(calls) else ""
 
 
 def _size(count: int) -> str:

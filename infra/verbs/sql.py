@@ -1,7 +1,7 @@
 """Run a query on the running stack, or open a prompt.
 
-Without QUERY: a prompt, where a statement ends with ';' and \\q leaves; where stdin is no terminal,
-the query is read from it.
+Without QUERY: a prompt, where a statement ends with ';' and \\q, quit or exit leaves; where stdin
+is no terminal, the query is read from it.
 """
 
 from __future__ import annotations
@@ -18,9 +18,12 @@ from rich.table import Table
 from rich.text import Text
 
 from infra import asking
-from infra.asking import Answers, QueryRefused
+from infra.asking import Answer, Answers, QueryRefused
+from serving.query import MAX_ROWS, MAX_ROWS_LIMIT
 
-FORMATS = ("table", "json", "csv")
+FORMATS = ("table", "json", "ndjson", "csv")
+LEAVE = ("\\q", "quit", "exit")
+HELP = "SHOW TABLES; lists the views, DESCRIBE VIEW; its columns, \\q leaves"
 NUMBERS = ("INT", "DECIMAL", "DOUBLE", "FLOAT")
 OURS = ("deadline", "not_ready", "queue_full", "damaged", "internal", "unauthorised")
 """Codes that do not blame the query (exit code 1 instead of 2), by their start."""
@@ -29,13 +32,20 @@ OURS = ("deadline", "not_ready", "queue_full", "damaged", "internal", "unauthori
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("query", nargs="?", metavar="QUERY")
     parser.add_argument("--format", choices=FORMATS, default="table")
-    help_ = "how many rows at most; default: the server's"
-    parser.add_argument("--max-rows", type=int, metavar="N", help=help_)
+    help_ = "how many rows at most; default: %(default)s"
+    parser.add_argument("--max-rows", type=int, default=MAX_ROWS, metavar="N", help=help_)
+    help_ = "the answer as it was: an epoch, or a time such as 2026-01-01T10:00:00Z"
+    parser.add_argument("--as-of", metavar="WHEN", help=help_)
+    parser.add_argument("--strict", action="store_true", help="no answer that is degraded")
 
 
 def run(found: argparse.Namespace) -> int:
     answers = asking.of(found.state)
-    fields = {} if found.max_rows is None else {"max_rows": found.max_rows}
+    fields: dict[str, Any] = {"max_rows": found.max_rows}
+    if found.as_of is not None:
+        fields["as_of"] = int(found.as_of) if found.as_of.isdecimal() else found.as_of
+    if found.strict:
+        fields["strict"] = True
     if found.query is None and sys.stdin.isatty():
         return prompt(answers, found.format, fields)
     query = sys.stdin.read() if found.query is None else found.query
@@ -50,9 +60,12 @@ def answered(answers: Answers, query: str, form: str, fields: dict[str, Any]) ->
             show(answers.table(query, **fields), Console(width=None if on_terminal() else 1000))
         else:
             sys.stdout.flush()
-            body = answers.sql(query, form, **fields)
-            sys.stdout.buffer.write(body if body.endswith(b"\n") else body + b"\n")
+            answer = answers.answer(query, form, **fields)
+            body = answer.body
+            sys.stdout.buffer.write(body if form != "json" else body + b"\n")
             sys.stdout.buffer.flush()
+            if cut := left_out(answer, form, min(fields["max_rows"], MAX_ROWS_LIMIT)):
+                print(cut, file=sys.stderr)
     except QueryRefused as error:
         print(error.drawn(query), file=sys.stderr)
         return 1 if error.code.startswith(OURS) else 2
@@ -74,8 +87,12 @@ def prompt(answers: Answers, form: str, fields: dict[str, Any]) -> int:
             print()
             lines = []
             continue
-        if not lines and line.strip() in ("\\q", "quit", "exit"):
+        word = line.strip().rstrip("; ").lower()
+        if not lines and word in LEAVE:
             return 0
+        if not lines and word == "help":
+            print(HELP)
+            continue
         if lines or line.strip():
             lines.append(line)
         if line.rstrip().endswith(";"):
@@ -98,6 +115,27 @@ def show(answer: dict[str, Any], console: Console) -> None:
     console.print(Text(f"{rows} in {answer['elapsed_ms']} ms{cut}", style="dim"))
     for covered in answer["coverage"]:
         console.print(Text(coverage(covered), style="dim"))
+
+
+def left_out(answer: Answer, form: str, most: int) -> str | None:
+    """What to say of rows that are not in an answer: nothing if it is whole. Of one that was
+    streamed nobody knows whether more would follow the last of `most` rows."""
+    only = f"these are only the first {most} rows"
+    if form == "json":
+        cut = answer.body.rpartition(b'"truncated":')[2].lstrip().startswith(b"true")
+    elif "Everview-Truncated" in answer.headers:
+        cut = answer.headers["Everview-Truncated"] == "true"
+    else:
+        cut = rows(answer.body, form) >= most
+        only = f"these are {most} rows, as many as were asked for, and there may be more"
+    return f"{only}: --max-rows N asks for more, {MAX_ROWS_LIMIT} at most" if cut else None
+
+
+def rows(body: bytes, form: str) -> int:
+    """How many there are: lines of NDJSON; below the header of CSV, line breaks outside quotes."""
+    if form == "ndjson":
+        return body.count(b"\n")
+    return sum(outside.count(b"\n") for outside in body.split(b'"')[::2]) - 1
 
 
 def coverage(covered: dict[str, Any]) -> str:

@@ -35,6 +35,7 @@ def run(found: argparse.Namespace) -> int:
     print(f"its hash is in {file}; clients send: Authorization: Bearer TOKEN", file=sys.stderr)
     print(f"everview's own commands take it from the variable {TOKEN}", file=sys.stderr)
     if not chosen:
-        told = f"[serving] tokens = {settings.written(FILE)}"
-        print(f"nothing asks for tokens yet: everview.toml has to say {told}", file=sys.stderr)
+        told = f"has to have the line tokens = {settings.written(FILE)} (uncomment it, or add it)"
+        where = "section [serving] of everview.toml"
+        print(f"nothing asks for tokens yet: {where} {told}", file=sys.stderr)
     return 0

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from sqlalchemy import Connection, Row, Select, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from schemas.bound import Bound, latest
 from schemas.errors import (
@@ -25,7 +25,6 @@ from schemas.errors import (
     BuildUnknown,
     CutGoesBack,
     LeaseHeld,
-    MasterIncomplete,
     NothingSealed,
     NothingToBuild,
     PublicationMoved,
@@ -41,6 +40,7 @@ from schemas.ledger.declared import Declared, declared_in
 from schemas.ledger.epochs import position_of
 from schemas.ledger.files import BATCH, FINISHED, MASTER, RUN, DataFile, data_file
 from schemas.ledger.leases import Holder, Lease
+from schemas.ledger.master import must_be_whole
 from schemas.ledger.sealing import covered
 from schemas.position import Position, Range
 
@@ -190,8 +190,9 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         made = _build(connection, build_id)
         _not_retained_since(connection, made)
         s, f = tables.sealed.c, tables.files.c
-        whole = _data_files(connection, made.stream, MASTER, made.retained, made.cut)
-        _without_hole(made, whole)
+        master = files.counting(connection, made.stream, MASTER)
+        whole = _between(master, made.retained, made.cut)
+        must_be_whole(made.stream, whole, made.retained, made.cut)
         retained = retention.bases(connection, made.stream, made.version)
         own = () if made.bound is None else (made.bound,)
         kept = latest((*bounds.of(connection, made.view), *own))
@@ -204,11 +205,8 @@ def inputs(ledger: Ledger, build_id: int) -> BuildInputs:
         ranges = select(tables.sealed).where(s.stream == made.stream, s.until_epoch <= made.cut)
         sealed = connection.execute(ranges.order_by(s.until_epoch)).all()
         accepted_by = declared_in(connection, made.stream)
-        runs = tuple(
-            each
-            for each in _data_files(connection, made.stream, RUN, made.base_cut, made.cut)
-            if each.version == made.version
-        )
+        carrying = files.counting(connection, made.stream, RUN, made.version)
+        runs = _between(carrying, made.base_cut, made.cut)
     carried = {(each.first, each.last) for each in runs}
     return BuildInputs(
         master=whole if made.full else later,
@@ -447,24 +445,8 @@ def _boundary(
     return cut
 
 
-def _data_files(
-    connection: Connection, stream: str, kind: str, after: int, until: int
-) -> tuple[DataFile, ...]:
-    f = tables.files.c
-    query: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == kind)
-    query = query.where(f.removed_state.is_(None), f.from_epoch > after, f.until_epoch <= until)
-    rows = connection.execute(query.order_by(f.from_epoch, f.id))
-    return tuple(data_file(row) for row in rows)
-
-
-def _without_hole(made: Build, master: Sequence[DataFile]) -> None:
-    reached = made.retained
-    for each in master:
-        if each.first > reached + 1:
-            raise MasterIncomplete(made.stream, reached + 1, each.first - 1)
-        reached = max(reached, each.last)
-    if reached < made.cut:
-        raise MasterIncomplete(made.stream, reached + 1, made.cut)
+def _between(found: Sequence[DataFile], after: int, until: int) -> tuple[DataFile, ...]:
+    return tuple(each for each in found if each.first > after and each.last <= until)
 
 
 def _not_retained_since(connection: Connection, made: Build) -> None:

@@ -110,7 +110,25 @@ def lease_name(stream: str) -> str:
 def progress(ledger: Ledger, stream: str) -> Progress:
     """Where to go on. Raises `StreamUnknown`."""
     with ledger.read() as connection:
-        return _progress(connection, stream)
+        return progress_in(connection, stream)
+
+
+def progress_in(connection: Connection, stream: str) -> Progress:
+    """`progress` inside another transaction."""
+    topic_id = versions.stream_row(connection, stream).topic_id
+    e = tables.epochs.c
+    query = select(tables.epochs).where(e.stream == stream).order_by(e.epoch.desc()).limit(1)
+    last = connection.execute(query).first()
+    if last is not None:
+        at, told = position_of(last), observed_in(last)
+        return Progress(stream, last.epoch, at, topic_id, last.instant, told)
+    s = tables.sealed.c
+    ranges = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch.desc()).limit(1)
+    last = connection.execute(ranges).first()
+    if last is None:
+        return Progress(stream, 0, Position(), topic_id, None)
+    at, told = position_of(last), observed_in(last)
+    return Progress(stream, last.until_epoch, at, topic_id, last.instant, told)
 
 
 def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
@@ -130,7 +148,7 @@ def commit_epoch(ledger: Ledger, commit: EpochCommit) -> int:
         if repeated is not None:
             return repeated
         leases.check(connection, lease_name(commit.stream), commit.token)
-        last = _progress(connection, commit.stream)
+        last = progress_in(connection, commit.stream)
         _must_follow(commit, last)
         if commit.topic_id is not None:
             versions.same_topic(connection, commit.stream, commit.topic_id)
@@ -175,23 +193,6 @@ def adopt(connection: Connection, commit: EpochCommit, position: Position) -> No
 def folded_set(connection: Connection, folded: Iterable[str]) -> int:
     """The id of a set of versions, inside another transaction."""
     return _folded_set(connection, folded)
-
-
-def _progress(connection: Connection, stream: str) -> Progress:
-    topic_id = versions.stream_row(connection, stream).topic_id
-    e = tables.epochs.c
-    query = select(tables.epochs).where(e.stream == stream).order_by(e.epoch.desc()).limit(1)
-    last = connection.execute(query).first()
-    if last is not None:
-        at, told = position_of(last), observed_in(last)
-        return Progress(stream, last.epoch, at, topic_id, last.instant, told)
-    s = tables.sealed.c
-    ranges = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch.desc()).limit(1)
-    last = connection.execute(ranges).first()
-    if last is None:
-        return Progress(stream, 0, Position(), topic_id, None)
-    at, told = position_of(last), observed_in(last)
-    return Progress(stream, last.until_epoch, at, topic_id, last.instant, told)
 
 
 def _last_sealed(connection: Connection, stream: str) -> int:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Select, func, insert, select
 
 from schemas.ledger import tables
 from schemas.ledger.connect import Ledger
-from schemas.ledger.epochs import observed_in, position_of
+from schemas.ledger.epochs import progress_in
 from schemas.ledger.files import MASTER, SEGMENT
 from schemas.ledger.instant import aware
 from schemas.observed import Observed
@@ -93,23 +93,17 @@ def _stream(connection: Connection, name: str) -> StreamFigures:
         summed = summed.add_columns(func.sum(table.c.rejected)).where(table.c.stream == name)
         found = connection.execute(summed).one()
         counts = [count + int(more or 0) for count, more in zip(counts, found, strict=True)]
-    newest: Select[Any] = select(e).where(e.c.stream == name).order_by(e.c.epoch.desc()).limit(1)
-    last = connection.execute(newest).first()
-    epoch = 0 if last is None else int(last.epoch)
-    if last is None:
-        newest = select(s).where(s.c.stream == name).order_by(s.c.until_epoch.desc()).limit(1)
-        last = connection.execute(newest).first()
-        epoch = 0 if last is None else int(last.until_epoch)
+    last = progress_in(connection, name)
     held = select(func.count(), func.coalesce(func.sum(f.bytes), 0))
     held = held.where(f.stream == name, f.removed_state.is_(None))
     segments, _ = connection.execute(held.where(f.kind == SEGMENT)).one()
     _, master = connection.execute(held.where(f.kind == MASTER)).one()
     oldest = select(e.c.instant).where(e.c.stream == name).order_by(e.c.epoch).limit(1)
     return StreamFigures(
-        epoch=epoch,
-        position=Position() if last is None else position_of(last),
-        instant=None if last is None else last.instant,
-        observed=None if last is None else observed_in(last),
+        epoch=last.epoch,
+        position=last.position,
+        instant=last.instant,
+        observed=last.observed,
         accepted=counts[0],
         duplicates=counts[1],
         rejected=counts[2],

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from sqlalchemy import Connection, Row, delete, func, insert, literal, select, update
+from sqlalchemy import Connection, Row, Select, delete, func, insert, literal, select, update
 
 from schemas.ledger import tables
 from schemas.ledger.connect import Ledger, number
@@ -80,6 +80,18 @@ def forget(ledger: Ledger, paths: Sequence[str]) -> None:
         for part in _parts(paths):
             gone = f.path.in_(part) & f.removed_state.is_not(None)
             connection.execute(delete(tables.files).where(gone))
+
+
+def counting(
+    connection: Connection, stream: str, kind: str, version: str | None = None
+) -> tuple[DataFile, ...]:
+    """The files of a kind that count, of one version or of all, in the order of their epochs."""
+    f = tables.files.c
+    query: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == kind)
+    if version is not None:
+        query = query.where(f.version == version)
+    query = query.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
+    return tuple(data_file(row) for row in connection.execute(query))
 
 
 def add(

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import Connection, Select, select
+from sqlalchemy import Connection
 
 from schemas.errors import MasterIncomplete
-from schemas.ledger import retention, tables
+from schemas.ledger import files, retention
 from schemas.ledger.connect import Ledger
 from schemas.ledger.declared import declared_in
-from schemas.ledger.files import MASTER, DataFile, data_file
+from schemas.ledger.files import MASTER, DataFile
 from schemas.ledger.sealing import last_sealed
 
 
@@ -35,13 +34,19 @@ class Master:
 
     def must_be_whole(self) -> None:
         """`MasterIncomplete` where no file has some of the epochs."""
-        reached = self.retained
-        for each in self.files:
-            if each.data.first > reached + 1:
-                raise MasterIncomplete(self.stream, reached + 1, each.data.first - 1)
-            reached = max(reached, each.data.last)
-        if reached < self.until:
-            raise MasterIncomplete(self.stream, reached + 1, self.until)
+        listed = (each.data for each in self.files)
+        must_be_whole(self.stream, listed, self.retained, self.until)
+
+
+def must_be_whole(stream: str, listed: Iterable[DataFile], after: int, until: int) -> None:
+    """`MasterIncomplete` where none of these files, in order, has some of the epochs."""
+    reached = after
+    for each in listed:
+        if each.first > reached + 1:
+            raise MasterIncomplete(stream, reached + 1, each.first - 1)
+        reached = max(reached, each.last)
+    if reached < until:
+        raise MasterIncomplete(stream, reached + 1, until)
 
 
 def master(ledger: Ledger, stream: str) -> Master:
@@ -52,10 +57,7 @@ def master(ledger: Ledger, stream: str) -> Master:
 
 def master_in(connection: Connection, stream: str) -> Master:
     """`master` inside another transaction."""
-    f = tables.files.c
-    held: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == MASTER)
-    held = held.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
-    found = [data_file(row) for row in connection.execute(held)]
+    found = files.counting(connection, stream, MASTER)
     retained, until = retention.boundary(connection, stream), last_sealed(connection, stream)
     return Master(stream, retained, max(until, retained), _accepted_by(connection, stream, found))
 

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Select, select
 
-from schemas.ledger import retention, tables
+from schemas.ledger import files, retention, tables
 from schemas.ledger.builds import PublicationRow, published_row
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import EVERY
@@ -103,7 +103,7 @@ class PastOfStream:
 
 def past(ledger: Ledger, stream: str) -> PastOfStream:
     """What there is of a stream and of its views."""
-    s, f = tables.sealed.c, tables.files.c
+    s = tables.sealed.c
     with ledger.read() as connection:
         query = select(tables.sealed).where(s.stream == stream).order_by(s.until_epoch)
         rows = connection.execute(query).all()
@@ -117,12 +117,10 @@ def past(ledger: Ledger, stream: str) -> PastOfStream:
             )
             for row in rows
         )
-        held: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == REJECTS)
-        held = held.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
         return PastOfStream(
             stream=stream,
             master=master_in(connection, stream),
-            rejects=tuple(data_file(row) for row in connection.execute(held)),
+            rejects=files.counting(connection, stream, REJECTS),
             sealed=sealed,
             epochs=tuple(
                 committed_after(connection, stream, sealed[-1].last if sealed else 0, EVERY)
@@ -153,16 +151,13 @@ def _of_view(connection: Connection, row: ViewRow) -> PastOfView:
     for each in made:
         if each.kept and (repaired is None or each.id >= repaired.id):
             written: Select[Any] = select(tables.files).where(f.build == each.id, f.kind == BATCH)
-            files = connection.execute(written.order_by(f.id))
-            kept.append(Kept(each, tuple(data_file(file) for file in files)))
-    runs: Select[Any] = select(tables.files).where(f.stream == row.stream, f.kind == RUN)
-    runs = runs.where(f.version == row.version, f.removed_state.is_(None))
-    runs = runs.where(f.from_epoch > (0 if repaired is None else repaired.cut))
+            found = connection.execute(written.order_by(f.id))
+            kept.append(Kept(each, tuple(data_file(file) for file in found)))
+    runs = files.counting(connection, row.stream, RUN, row.version)
+    behind = 0 if repaired is None else repaired.cut
     return PastOfView(
         row=row,
         publications=tuple(kept),
         base=retention.bases(connection, row.stream, row.version),
-        runs=tuple(
-            data_file(each) for each in connection.execute(runs.order_by(f.from_epoch, f.id))
-        ),
+        runs=tuple(each for each in runs if each.first > behind),
     )

@@ -7,11 +7,11 @@ from datetime import datetime
 
 from sqlalchemy import insert, select, update
 
-from schemas.ledger import leases, replays, tables, versions
+from schemas.ledger import files, leases, replays, tables, versions
 from schemas.ledger.connect import Ledger
 from schemas.ledger.contents import EVERY
 from schemas.ledger.epochs import CommittedEpoch, committed_after, lease_name
-from schemas.ledger.files import MASTER, REJECTS, DataFile, data_file
+from schemas.ledger.files import MASTER, REJECTS, DataFile
 from schemas.ledger.instant import aware
 from schemas.ledger.replays import Place, Replay, ReplayPart
 from schemas.ledger.sealing import last_sealed
@@ -42,7 +42,7 @@ class Sources:
 
 def sources(ledger: Ledger, stream: str) -> Sources:
     """Everything that was rejected. Raises `StreamUnknown`."""
-    f, r = tables.files.c, tables.replay_epochs.c
+    r = tables.replay_epochs.c
     with ledger.read() as connection:
         versions.stream_row(connection, stream)
         query = select(tables.replay_epochs).where(r.stream == stream).order_by(r.epoch)
@@ -54,14 +54,12 @@ def sources(ledger: Ledger, stream: str) -> Sources:
             )
             for row in connection.execute(query)
         )
-        held = select(tables.files).where(f.stream == stream, f.removed_state.is_(None))
-        held = held.order_by(f.from_epoch, f.id)
-        sealed = [data_file(row) for row in connection.execute(held.where(f.kind == REJECTS))]
-        master = [data_file(row) for row in connection.execute(held.where(f.kind == MASTER))]
+        sealed = files.counting(connection, stream, REJECTS)
+        master = files.counting(connection, stream, MASTER)
         unsealed = committed_after(connection, stream, last_sealed(connection, stream), EVERY)
     of_replays = {each.epoch for each in replayed}
     return Sources(
-        sealed=tuple(sealed),
+        sealed=sealed,
         epochs=tuple(each for each in unsealed if each.rejected or each.epoch in of_replays),
         replays=replayed,
         master=tuple(

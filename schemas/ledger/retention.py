@@ -110,24 +110,18 @@ def retained_until(ledger: Ledger, stream: str) -> int:
 
 def remains(ledger: Ledger, stream: str, view: str, version: str) -> Remains:
     """What a recount of a version reads of sealed epochs."""
-    f = tables.files.c
     with ledger.read() as connection:
-        held: Select[Any] = select(tables.files).where(f.stream == stream, f.kind == MASTER)
-        held = held.where(f.removed_state.is_(None)).order_by(f.from_epoch, f.id)
         return Remains(
             boundary(connection, stream),
             bases(connection, stream, version),
-            tuple(data_file(row) for row in connection.execute(held)),
+            files.counting(connection, stream, MASTER),
             bounds.of(connection, view),
         )
 
 
 def bases(connection: Connection, stream: str, version: str) -> tuple[DataFile, ...]:
     """The base of a version; no file where it has none."""
-    f = tables.files.c
-    query = select(tables.files).where(f.stream == stream, f.kind == BASE, f.version == version)
-    rows = connection.execute(query.where(f.removed_state.is_(None)).order_by(f.id))
-    return tuple(data_file(row) for row in rows)
+    return files.counting(connection, stream, BASE, version)
 
 
 def plan(ledger: Ledger, stream: str, older_than: datetime, now: datetime) -> Plan:

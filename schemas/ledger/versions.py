@@ -26,6 +26,7 @@ from schemas.errors import (
 from schemas.ledger import bounds, files, tables
 from schemas.ledger.connect import Ledger, number
 from schemas.ledger.instant import aware
+from schemas.position import Position
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,11 @@ class StreamRow:
     stopped: str | None = None  # why it cannot go on
     lost: tuple[tuple[int, int, int], ...] = ()  # partition, start, until: what it goes on without
     declared: tuple[tuple[str, str], ...] = ()  # every version there was, and its definition
+
+    def lost_below(self, position: Position) -> list[list[int]]:
+        """What of `lost` an answer up to a position misses."""
+        at = position.offsets
+        return [list(each) for each in self.lost if each[1] < at.get(each[0], 0)]
 
 
 @dataclass(frozen=True)

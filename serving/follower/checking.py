@@ -7,10 +7,8 @@ import threading
 from collections.abc import Sequence
 
 from schemas.errors import DamagedFile
-from schemas.storage import DataRoot, stamp
+from schemas.storage import DataRoot, Stamp, readable, stamp
 from schemas.stored_file import StoredFile
-
-Stamp = tuple[int, int, int]
 
 
 class Checker:
@@ -104,12 +102,10 @@ class Checker:
                     return
             before, damage = self._stamp(file), None
             try:
-                self._root.check(file)
+                with readable(file.path):
+                    self._root.check(file)
             except DamagedFile as error:
                 damage = str(error)
-            except OSError as error:
-                expected = "a file that can be read"
-                damage = str(DamagedFile(file.path, expected, error.strerror or ""))
             with self._lock:
                 if damage is not None:
                     self._damaged[file] = before, damage

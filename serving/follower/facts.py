@@ -106,7 +106,7 @@ def _stream(name: str, found: StreamFigures, report: Mapping[str, Any]) -> Strea
         "asked_at": _seconds(datetime.fromisoformat(logs["at"])) if logs else None,
         "kept_seconds": None if logs.get("kept_ms") is None else logs["kept_ms"] / 1000,
         "events": {
-            "accepted": found.accepted - found.duplicates,
+            "counted": found.accepted - found.duplicates,
             "duplicate": found.duplicates,
             "rejected": found.rejected,
         },

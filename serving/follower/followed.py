@@ -17,7 +17,7 @@ from schemas.ledger.succession import Succession
 from schemas.ledger.versions import StreamRow, ViewRow
 from schemas.observed import Mark, Observed
 from schemas.position import Position, Range
-from serving.coverage import Coverage, PartitionCoverage, StreamCoverage, iso
+from serving.coverage import Coverage, PartitionCoverage, StreamCoverage, iso, kept_from
 from serving.follower import rejected
 from serving.follower.handoff import Handoff
 from serving.follower.raw import FollowedRaw
@@ -297,20 +297,10 @@ class FollowedStream:
             gaps=handoff.gaps,
             doubles=handoff.doubles,
             laid=served.laid,
-            lost=self._lost(served.position),
+            lost=self.row.lost_below(served.position),
             since=view.since,
-            kept_from={
-                each.key: each.iso()
-                for each in served.bounds
-                if each.key in served.compiled.time_keys
-            }
-            or None,
+            kept_from=kept_from(served.bounds, served.compiled.time_keys),
         )
-
-    def _lost(self, position: Position) -> list[list[int]]:
-        """The accepted losses below a position."""
-        at = position.offsets
-        return [list(each) for each in self.row.lost if each[1] < at.get(each[0], 0)]
 
     @property
     def _raw_waits(self) -> str | None:
@@ -332,7 +322,7 @@ class FollowedStream:
             position=self.position.json(),
             fresh_as_of=iso(self.instant),
             degraded=self.damage or self.row.stopped,
-            lost=self._lost(self.position),
+            lost=self.row.lost_below(self.position),
             keyed=self.raw is not None and self.raw.keyed,
             files_until=0 if self.raw is None else self.raw.until,
             raw_since=self.raw.retained + 1 if self.raw and self.raw.retained else None,

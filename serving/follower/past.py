@@ -22,7 +22,7 @@ from schemas import engine, registered
 from schemas.bound import Bound
 from schemas.compile import CompiledRaw, CompiledView
 from schemas.engine import Engine
-from schemas.errors import DamagedFile, EverviewError
+from schemas.errors import EverviewError
 from schemas.ledger import versions
 from schemas.ledger.builds import PublicationRow
 from schemas.ledger.connect import Ledger
@@ -32,12 +32,12 @@ from schemas.ledger.master import MasterFile
 from schemas.ledger.past import PastOfStream, PastOfView, Sealed, past
 from schemas.ledger.versions import StreamRow
 from schemas.position import Position
-from schemas.storage import DataRoot, stamp
-from serving.coverage import Coverage, StreamCoverage, iso
+from schemas.storage import DataRoot, Stamp, readable, stamp
+from serving.coverage import Coverage, StreamCoverage, iso, kept_from
 from serving.envelope import Code, RequestError
-from serving.follower.checking import Stamp
 from serving.worker.batch import CheckedFile, checked
 from serving.worker.guard import Relation
+from serving.worker.laid import LaidFile
 from serving.worker.raw import RawFile
 
 AsOf = int | str
@@ -101,12 +101,13 @@ def describe(
     relations: Sequence[Relation],
     as_of: AsOf,
     known: Stamps,
+    now: datetime,
 ) -> Past:
     """What a statement that reads these relations is to be answered from. Files of the master whose
     stamps are `known`, by path, are not read again.
 
-    Raises `RequestError` for relations that had no past, an epoch that is to come, and one that is
-    too far back; `DamagedFile`, also for what was removed since the ledger was read.
+    Raises `RequestError` for relations that had no past, an epoch or a time that is to come, and an
+    epoch that is too far back; `DamagedFile`, also for what was removed since the ledger was read.
     """
     wanted = _wanted(ledger, relations)
     if isinstance(as_of, int) and len(wanted) > 1:
@@ -116,6 +117,9 @@ def describe(
         )
         raise RequestError(Code.BAD_REQUEST, message)
     when = as_of if isinstance(as_of, int) else _instant(as_of)
+    if isinstance(when, datetime) and when > now:
+        message = f"as_of must be a time that has been; got {as_of!r}, and it is {iso(now)}"
+        raise RequestError(Code.BAD_REQUEST, message)
     views: list[PastView] = []
     raws: list[PastRaw] = []
     streams: list[StreamCoverage] = []
@@ -227,14 +231,9 @@ class _Reader:
                 waits=None,
                 publication=None if kept is None else kept.row.id,
                 published=None if kept is None else iso(kept.row.published),
-                lost=self._lost(position),
+                lost=self._row.lost_below(position),
                 since=told.row.since_epoch,
-                kept_from={
-                    each.key: each.iso()
-                    for each in told.row.bounds
-                    if each.key in compiled.time_keys
-                }
-                or None,
+                kept_from=kept_from(told.row.bounds, compiled.time_keys),
             ),
             publication=None if kept is None else kept.row,
             bounds=told.row.bounds,
@@ -256,7 +255,8 @@ class _Reader:
         for each in master.files:
             if each.data.first <= epoch:
                 path = self._check(each.data)
-                files.append(RawFile(path, each.data.file.path, stamp(path), each.stream_version))
+                file = LaidFile(each.data.file.path, path, stamp(path))
+                files.append(RawFile(file, each.stream_version))
         unsealed = tuple(each for each in self._found.epochs if each.epoch <= epoch)
         try:
             compiled = registered.raw(self._row)
@@ -276,7 +276,7 @@ class _Reader:
             position=position.json(),
             fresh_as_of=iso(self._found.instant(epoch)),
             degraded=None,
-            lost=self._lost(position),
+            lost=self._row.lost_below(position),
             files_until=min(epoch, self._found.master.until),
             raw_since=retained + 1 if retained else None,
         )
@@ -316,18 +316,10 @@ class _Reader:
         name = data.file.path
         if name not in self._checked:
             path = self._root.local(name)
-            try:
+            with readable(name):
                 same = self._known.get(name) == stamp(path)
                 self._checked[name] = path if same else self._root.check(data.file)
-            except OSError as error:
-                expected = "a file that can be read"
-                raise DamagedFile(name, expected, error.strerror or "") from error
         return self._checked[name]
-
-    def _lost(self, position: Position) -> list[list[int]]:
-        """The accepted losses below a position."""
-        at = position.offsets
-        return [list(each) for each in self._row.lost if each[1] < at.get(each[0], 0)]
 
     def _position(self, epoch: int) -> Position:
         """The position after an epoch. Inside a sealed range it is that behind the last record."""

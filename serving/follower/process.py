@@ -53,8 +53,7 @@ class Process:
     """The follower's thread is the main one; another looks after what it waits for."""
 
     def __init__(self, state: Path, front: Wire, spare: Wire, after: int) -> None:
-        self._front, self._sending = front, threading.Lock()
-        self._state, self._root = state, DataRoot(state)
+        self._front, self._state, self._root = front, state, DataRoot(state)
         self._follower = Follower(
             lambda: open_ledger(state), DataRoot(state), Spare(spare, after, self._announce)
         )
@@ -79,17 +78,16 @@ class Process:
     def _measure(self) -> None:
         self._facting.run(self._stop)
 
-    def _announce(self, number: int, change: Change, data: bytes) -> None:
-        heavy = bool(change.create or change.raw)
+    def _announce(self, number: int, change: Change, data: bytes | None) -> None:
         self._say(
             {
                 "kind": "change",
                 "number": number,
-                "heavy": heavy,
+                "heavy": data is None,
                 "views": [asdict(each) for each in change.coverage],
                 "streams": [asdict(each) for each in change.streams],
             },
-            b"" if heavy else data,
+            data or b"",
         )
 
     def _report(self) -> None:
@@ -114,11 +112,10 @@ class Process:
         }
 
     def _say(self, header: Mapping[str, Any], data: bytes = b"") -> None:
-        with self._sending:
-            try:
-                self._front.send(header, data)
-            except OSError:
-                os._exit(0)
+        try:
+            self._front.send(header, data)
+        except OSError:
+            os._exit(0)
 
     def _until_the_front_ends(self) -> None:
         with ThreadPoolExecutor(1) as pool:
@@ -136,7 +133,8 @@ class Process:
         try:
             known = self._follower.checker.stamps()
             with open_ledger(self._state) as ledger:
-                past = describe(ledger, self._root, relations, frame.header["as_of"], known)
+                as_of, now = frame.header["as_of"], datetime.now(UTC)
+                past = describe(ledger, self._root, relations, as_of, known, now)
         except RequestError as error:
             self._say({**told, "error": _refused(error)})
         except EverviewError as error:

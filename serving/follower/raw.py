@@ -26,6 +26,7 @@ from schemas.ledger.versions import StreamRow
 from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from serving.follower.checking import Checker
+from serving.worker.laid import LaidFile
 from serving.worker.raw import NewRaw, RawFile, RawRows
 
 HELD_BYTES = 256 * 2**20  # of rows in memory, of one stream
@@ -144,10 +145,8 @@ class FollowedRaw:
         total = sum(each.bytes for each in listed)
         done = sum(f.bytes for f, stamp in zip(listed, stamps, strict=True) if stamp is not None)
         files = tuple(
-            RawFile(
-                root.local(each.data.file.path), each.data.file.path, stamp, each.stream_version
-            )
-            for each, stamp in zip(found.files, stamps, strict=True)
+            RawFile(LaidFile(file.path, root.local(file.path), stamp), each.stream_version)
+            for each, file, stamp in zip(found.files, listed, stamps, strict=True)
             if stamp is not None
         )
         checking = f"is not ready: {done:,} of {total:,} bytes of its files are checked"

@@ -18,7 +18,7 @@ from serving.worker.tables import Change
 class Applies(Protocol):
     """What a follower tells its changes to."""
 
-    def apply(self, change: Change) -> None:
+    def apply(self, change: Change) -> object:
         """Make a change whole, or nothing of it; raises `ViewFailed` where a view is to blame."""
 
 
@@ -32,10 +32,10 @@ class SpareGone(Exception):
 
 class Spare:
     """`Applies` over a wire. `announce` is told each change that was made: its number, the change,
-    and its bytes. Numbers follow `after`."""
+    and its bytes, none of a heavy one. Numbers follow `after`."""
 
     def __init__(
-        self, wire: Wire, after: int, announce: Callable[[int, Change, bytes], None]
+        self, wire: Wire, after: int, announce: Callable[[int, Change, bytes | None], None]
     ) -> None:
         self._wire, self._announce = wire, announce
         self._made = after
@@ -57,4 +57,4 @@ class Spare:
         if answer.kind == "refused":
             raise ChangeNotMade(str(answer.header["message"]))
         self._made = number
-        self._announce(number, change, data)
+        self._announce(number, change, None if answer.header["heavy"] else data)

@@ -33,7 +33,7 @@ def accepted(header: str | None) -> str | None:
     """
     if header is None or not header.strip():
         return JSON_TYPE
-    ranges = list(_ranges(header))
+    ranges = [("*/*" if kind == "*" else kind, weight) for kind, weight in weighted(header)]
     best: tuple[float, int, int] | None = None
     found = None
     for media_type in NAMES.values():
@@ -65,18 +65,18 @@ def named(name: str) -> str:
     return NAMES[name]
 
 
-def _ranges(header: str) -> Iterator[tuple[str, float]]:
-    """Media ranges in lower case, and their weights."""
+def weighted(header: str) -> Iterator[tuple[str, float]]:
+    """What a header lists, in lower case, with its weights; without what has one that is none."""
     for part in header.split(","):
-        kind, *parameters = (each.strip().lower() for each in part.split(";"))
+        name, *parameters = (each.strip().lower() for each in part.split(";"))
         weight = "1"
         for parameter in parameters:
-            name, _, value = parameter.partition("=")
-            if name.strip() == "q":
+            key, _, value = parameter.partition("=")
+            if key.strip() == "q":
                 weight = value.strip()
                 break
-        if kind and weight != "." and _WEIGHT.fullmatch(weight):
-            yield ("*/*" if kind == "*" else kind), min(float(weight), 1.0)
+        if name and weight != "." and _WEIGHT.fullmatch(weight):
+            yield name, min(float(weight), 1.0)
 
 
 def _exact(kind: str, media_type: str) -> int:

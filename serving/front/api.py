@@ -40,7 +40,7 @@ def application(
     """The ASGI application. `hosts` are the names it may be called by; None is any. Without
     `tokens` anybody may ask. What `front` answers is measured by `watch`."""
     front = Watched(front, watch)
-    views, health, events = Views(front), Health(front, watch), Events(front)
+    views, health, events = Views(front), Health(front, watch, tokens), Events(front)
     app = Starlette(
         routes=[
             Route("/sql", Sql(front).answer, methods=["GET", "POST"]),
@@ -61,5 +61,5 @@ def application(
         exception_handlers=HANDLERS,
     )
     app.router.redirect_slashes = False
-    app.state.events = events
+    app.state.events, app.state.refused = events, watch.queries.refused
     return app

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.envelope import Code, RequestError
 from serving.front import refusals
-from serving.front.tokens import Tokens
+from serving.front.tokens import UNREADABLE, Tokens
 
 OPEN = frozenset({"/healthz", "/readyz"})
 """Routes for everybody."""
@@ -50,8 +50,7 @@ class Authorised:
         if self._tokens.usable():
             user = self._tokens.who(_token(Headers(scope=scope)))
         elif scope["path"] not in OPEN:
-            message = "tokens cannot be read, so nobody is let in; the server's log says why"
-            raise RequestError(Code.NOT_READY, message)
+            raise RequestError(Code.NOT_READY, UNREADABLE)
         if user is None and scope["path"] not in OPEN:
             message = "request must have a token that is known: Authorization: Bearer TOKEN"
             raise RequestError(Code.UNAUTHORISED, message)

@@ -1,4 +1,4 @@
-"""What the follower last said, as far as the workers that answer have it too.
+"""What the follower said of a state.
 
 `number` is that of the last change. For each view and stream there is the number of the change
 since when its answers are what they are: an answer that was made at that number or later still is
@@ -7,10 +7,11 @@ the answer.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serving.coverage import COVERED
 from serving.frames import Frame
 
 Facts = Mapping[str, Any]
@@ -49,16 +50,23 @@ class Board:
         return all(self.since.get(name, number + 1) <= number for name in names)
 
     def behind(self, other: Board) -> list[str]:
-        """The views that `other` answers, and this one does not yet, or at an earlier epoch."""
+        """The views and streams that `other` answers, and this one does not yet, or at an earlier
+        epoch."""
         return [
-            name
-            for name, facts in other.views.items()
-            if facts["waits"] is None and name in self.views and _earlier(self.views[name], facts)
+            *_earlier(self.views, other.views, "waits"),
+            *_earlier(self.streams, other.streams, "raw_waits"),
         ]
 
 
-def _earlier(mine: Facts, others: Facts) -> bool:
-    return mine["waits"] is not None or int(mine["epoch"]) < int(others["epoch"])
+def _earlier(mine: Mapping[str, Facts], others: Mapping[str, Facts], waits: str) -> list[str]:
+    """Of the names that are in both."""
+    return [
+        name
+        for name, facts in others.items()
+        if name in mine
+        and facts[waits] is None
+        and (mine[name][waits] is not None or int(mine[name]["epoch"]) < int(facts["epoch"]))
+    ]
 
 
 def _raw(streams: Mapping[str, Facts]) -> dict[str, Facts]:
@@ -88,20 +96,6 @@ def view_facts(coverage: Facts, columns: Facts) -> dict[str, Any]:
         "keys": columns.get("keys", []),
         "coverage": {name: coverage[name] for name in COVERED},
     }
-
-
-COVERED: Sequence[str] = (
-    "view",
-    "version",
-    "cut",
-    "epoch",
-    "position",
-    "fresh_as_of",
-    "degraded",
-    "lost",
-    "since",
-    "kept_from",
-)
 
 
 def stream_facts(stream: Facts) -> dict[str, Any]:

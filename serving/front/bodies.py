@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
@@ -19,7 +20,7 @@ log = logging.getLogger("serving")
 
 
 def response(
-    body: bytes | AsyncIterator[bytes], media_type: str, headers: Mapping[str, str]
+    body: bytes | AsyncGenerator[bytes], media_type: str, headers: Mapping[str, str]
 ) -> Response:
     """The response with that body."""
     if not isinstance(body, bytes):
@@ -34,7 +35,7 @@ class Parts(Response):
     not take what it has for the whole."""
 
     def __init__(
-        self, parts: AsyncIterator[bytes], media_type: str, headers: Mapping[str, str]
+        self, parts: AsyncGenerator[bytes], media_type: str, headers: Mapping[str, str]
     ) -> None:
         self._parts, self._started = parts, False
         self.status_code, self.media_type, self.background = 200, media_type, None
@@ -52,17 +53,13 @@ class Parts(Response):
             log.info("an answer broke off: %s", error.message)  # uvicorn closes what has no end
 
     async def _send(self, send: Send) -> None:
-        try:
+        async with contextlib.aclosing(self._parts):
             async for part in self._parts:
                 for at in range(0, len(part), PART_BYTES):
                     await self._start(send)
                     piece = part[at : at + PART_BYTES]
                     await send({"type": "http.response.body", "body": piece, "more_body": True})
                     await asyncio.sleep(0)  # sends to a client that left do not wait: end there
-        finally:
-            close = getattr(self._parts, "aclose", None)
-            if close is not None:
-                await close()
         await self._start(send)
         await send({"type": "http.response.body", "body": b"", "more_body": False})
 
@@ -74,5 +71,5 @@ class Parts(Response):
             await send(start)
 
 
-async def _cut(body: bytes) -> AsyncIterator[bytes]:
+async def _cut(body: bytes) -> AsyncGenerator[bytes]:
     yield body  # `_send` cuts it

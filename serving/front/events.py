@@ -20,6 +20,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from serving.envelope import Code, RequestError
+from serving.front import refusals
 from serving.front.answers import Answers
 
 LISTENERS = 100
@@ -53,7 +54,7 @@ class Events:
             message = f"at most {LISTENERS} clients may listen; try again later"
             raise RequestError(Code.QUEUE_FULL, message)
         if self._closed:
-            raise RequestError(Code.NOT_READY, "this server is ending; ask again")
+            raise refusals.ending()
         return _Listening(self, request.headers.get("last-event-id", ""))
 
     def close(self) -> None:

@@ -13,8 +13,9 @@ from dataclasses import replace
 from typing import Any
 
 from serving.envelope import Code, RequestError
-from serving.front import board, cache
+from serving.front import board, cache, refusals
 from serving.front.cache import Cache
+from serving.front.connected import ClientLeft
 from serving.front.lanes import Job, Lanes
 from serving.front.past import Past
 from serving.front.pool import Pool
@@ -46,7 +47,8 @@ class Front:
         """The answer, or a `RequestError`; the time in the queue counts. A caller that is
         cancelled stops the query, unless another waits for the same."""
         if self._closed:
-            raise _ending()
+            raise refusals.ending()
+        until = asyncio.get_running_loop().time() + timeout_ms / 1000
         key = cache.key(query)
         state = self._pool.board
         found = self._cache.find(key, state)
@@ -54,25 +56,35 @@ class Front:
             return replace(found, source="cache")
         shared = self._cache.making(key, query, state)
         if shared is not None:
-            reply = await self._wait(shared, timeout_ms)
-            if isinstance(reply.body, bytes):
+            reply = await self._wait(shared, until, timeout_ms)
+            if shared.take():
                 return replace(reply, source="shared")
-        if self.waiting_queries >= self._queue:
-            message = f"at most {self._queue} queries may wait; try again in a second"
-            raise RequestError(Code.QUEUE_FULL, message)
-        if not self._pool.manned and not self._pool.board.number:
-            raise RequestError(Code.NOT_READY, "; ".join(self._pool.unready()))
+        self._admit(user)
         lanes = self.lanes if query.as_of is None else self._past_lanes
-        job = Job(query, user, timeout_ms / 1000, lanes)
+        job = Job(query, user, until, lanes)
         self._cache.begin(key, job, state)
         lanes.put(job)
         self._pump()
         reply_or_none: Reply | None = None
         try:
-            reply_or_none = await self._wait(job, timeout_ms)
+            reply_or_none = await self._wait(job, until, timeout_ms)
             return reply_or_none
         finally:
+            job.orphaned = reply_or_none is None
             self._cache.end(key, job, reply_or_none)
+
+    def _admit(self, user: str) -> None:
+        """Whether one more query may wait. Where all places are taken, each user has a share."""
+        if not self._pool.manned and not self._pool.board.number:
+            raise RequestError(Code.NOT_READY, "; ".join(self._pool.unready()))
+        waiting = self.waiting_queries
+        if waiting < self._queue:
+            return
+        by_user = self.lanes.waiting_by_user() + self._past_lanes.waiting_by_user()
+        by_user[user] += 1
+        if waiting >= 2 * self._queue or by_user[user] > self._queue // len(by_user):
+            message = f"at most {self._queue} queries may wait; try again in a second"
+            raise RequestError(Code.QUEUE_FULL, message)
 
     @property
     def waiting_queries(self) -> int:
@@ -107,26 +119,26 @@ class Front:
     def close(self) -> None:
         """Take nothing more, and stop what runs."""
         self._closed = True
-        self.lanes.close(_ending())
-        self._past_lanes.close(_ending())
+        self.lanes.close(refusals.ending())
+        self._past_lanes.close(refusals.ending())
 
-    async def _wait(self, job: Job, timeout_ms: int) -> Reply:
-        """Its answer, within the time. The last that waits stops it when he leaves."""
+    async def _wait(self, job: Job, until: float, timeout_ms: int) -> Reply:
+        """Its answer, until then. The last that waits stops it when he leaves."""
         job.waiting += 1
-        left = RequestError(Code.DEADLINE, "client left before the answer")
+        within = max(0.0, until - asyncio.get_running_loop().time())
         try:
-            done, _ = await asyncio.wait({job.reply}, timeout=timeout_ms / 1000)
+            done, _ = await asyncio.wait({job.reply}, timeout=within)
         except asyncio.CancelledError:
-            job.leave(left)
+            job.leave(ClientLeft())
             raise
         if not done:
-            late = self._late(timeout_ms)
+            late = self._late(job, timeout_ms)
             job.leave(late)
             raise late
         job.waiting -= 1
         return job.reply.result()
 
-    def _late(self, timeout_ms: int) -> RequestError:
+    def _late(self, job: Job, timeout_ms: int) -> RequestError:
         if not self._pool.manned:
             why = "; ".join(self._pool.unready())
             message = (
@@ -134,8 +146,9 @@ class Front:
             )
             return RequestError(Code.NOT_READY, message)
         message = f"statement must end within {timeout_ms} ms; it was stopped"
+        if not job.running:
+            message = (
+                f"statement must end within {timeout_ms} ms; it waited for a worker, which all had "
+                "others"
+            )
         return RequestError(Code.DEADLINE, message)
-
-
-def _ending() -> RequestError:
-    return RequestError(Code.NOT_READY, "this server is ending; ask again")

@@ -3,7 +3,8 @@
 Every query begins in the fast lane. One that is not done after `FAST_SECONDS`, or `CROWDED_SECONDS`
 where others wait, goes on in the slow lane, if there is room, else it is stopped and begins again
 there when its turn comes. The slow lane never has the last worker, so what is quick is answered
-beside any number of queries that are not. A text that was slow a while ago begins in the slow lane.
+beside any number of queries that are not. A text that was slow begins in the slow lane, until it
+was quick there. What a worker takes to have the newest state is nobody's fault and counts for none.
 (Two lanes with a broker's queue: as Druid and Pinot have it.)
 """
 
@@ -12,9 +13,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import itertools
-import logging
-from collections import OrderedDict, deque
-from collections.abc import AsyncIterator, Callable
+from collections import Counter, OrderedDict, deque
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, Protocol
 
 from serving.envelope import Code, RequestError
@@ -31,15 +31,15 @@ AGAIN_SECONDS = 0.05  # between interrupts: one that comes between two statement
 HELD_BYTES = 2 * 2**20  # of an answer that its client has not taken
 KNOWN_SLOW = 10_000  # texts
 
-log = logging.getLogger("serving")
-
 _numbers = itertools.count(1)
 
 
 class Workers(Protocol):
     """What the lanes need of a pool."""
 
-    size: int
+    @property
+    def for_slow(self) -> int:
+        """How many of them slow statements may have at once."""
 
     @property
     def reached(self) -> int:
@@ -51,17 +51,19 @@ class Workers(Protocol):
 class Job:
     """One query on its way. `reply` is there when the first of its answer may go to the client."""
 
-    def __init__(self, query: Query, user: str, seconds: float, lanes: Lanes) -> None:
+    def __init__(self, query: Query, user: str, until: float, lanes: Lanes) -> None:
         self.query, self.user = query, user
         self.waiting = 0  # for its answer
-        self._until = asyncio.get_running_loop().time() + seconds
+        self._until = until  # by the clock of the loop
+        self.orphaned = False  # who began it has left
         self.number = 0  # of the attempt; a worker's word on another one is not meant
+        self._least = 0  # the change that its worker must have to begin
+        self._ran_from: float | None = None  # when it had that
         self.made_at = 0  # the last change that its worker had
         self.slow = False
         self.reply: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
         self.reply.add_done_callback(_seen)
         self.over: RequestError | None = None  # why nobody waits for it any more
-        self.rows: int | None = None
         self._lanes = lanes
         self._worker: Worker | None = None
         self._head: Head | None = None
@@ -69,7 +71,7 @@ class Job:
         self._held = 0
         self._more = asyncio.Event()
         self._done = False
-        self._broken: str | None = None
+        self._broken: RequestError | None = None
         self._again = False  # it was stopped to begin again in the slow lane
         self._timers: list[asyncio.TimerHandle] = []
 
@@ -85,9 +87,17 @@ class Job:
         self._worker = worker
         self.number = next(_numbers)
         self._head, self._held, self._again = None, 0, False
+        self._least, self._ran_from = self._lanes.least, None
         self._parts.clear()
-        told = {"kind": "query", "id": self.number, "least": self._lanes.least}
+        told = {"kind": "query", "id": self.number, "least": self._least}
         worker.begin(self, {**told, "query": vars(self.query)})
+        self.reached(worker.number or 0)
+
+    def reached(self, number: int) -> None:
+        """Its worker has the changes up to that one: from the least on, its time counts."""
+        if number < self._least or self._ran_from is not None:
+            return
+        self._ran_from = asyncio.get_running_loop().time()
         if not self.slow:
             self._later(CROWDED_SECONDS, self._slow_in_a_crowd)
             self._later(FAST_SECONDS, self._too_slow)
@@ -104,6 +114,12 @@ class Job:
             return
         self._interrupt()
 
+    def take(self) -> bool:
+        """Whether one that shares it may have the answer. A streamed one has one reader: who began
+        it, or the first of the others if he has left."""
+        orphaned, self.orphaned = self.orphaned, False
+        return orphaned or isinstance(self.reply.result().body, bytes)
+
     def leave(self, why: RequestError) -> None:
         """One waits no longer; the last one stops it."""
         self.waiting -= 1
@@ -113,11 +129,9 @@ class Job:
     # the worker's word
 
     def told(self, frame: Frame) -> None:
-        if int(frame.header["id"]) != self.number:
-            return
         if frame.kind == "head":
             self.made_at = int(frame.header["number"])
-            self._head = _head(frame)
+            self._head = _head(self.query.media_type, frame)
             if self.slow:
                 self._later(SMALL_SECONDS, self._stream)  # a small answer is whole by then
         elif frame.kind == "part":
@@ -131,14 +145,14 @@ class Job:
         self._worker = None
         if why != DEADLINE:  # which is counted when it is
             self._lanes.killed("died" if why == ENDED else "other")
-        if self._again:
-            self._requeue()
-            return
-        message = "the worker that ran this statement ended; ask again"
         if self.over is not None:
             self._finish()
             return
-        self._fail(RequestError(Code.NOT_READY, message), why)
+        if self._again and why == DEADLINE:
+            self._requeue()
+            return
+        message = "the worker that ran this statement ended; ask again"
+        self._fail(RequestError(Code.NOT_READY, message))
 
     def _part(self, data: bytes) -> None:
         if self.over is not None:
@@ -150,10 +164,12 @@ class Job:
             self._worker.channel.pause()
 
     def _end(self) -> None:
+        if self._head is None:
+            message = "an end without a beginning"
+            raise ValueError(message)
         self._let_go()
+        self._judge()
         if self.over is None and not self.reply.done():
-            assert self._head is not None
-            self.rows = self._head.row_count
             self.reply.set_result(Reply(self._head, b"".join(self._parts)))
         self._finish()
 
@@ -164,8 +180,13 @@ class Job:
             self._requeue()
             return
         place = None if told["line"] is None else (int(told["line"]), int(told["column"]))
-        error = RequestError(Code(told["code"]), str(told["message"]), place)
-        self._fail(error, error.message)
+        self._fail(RequestError(Code(told["code"]), str(told["message"]), place))
+
+    def _judge(self) -> None:
+        """A text that was slow once, on a machine that was busy, is not slow for ever."""
+        now = asyncio.get_running_loop().time()
+        if self.slow and now - (self._ran_from or 0.0) < CROWDED_SECONDS:
+            self._lanes.forget_slow(self.query.sql)
 
     def _let_go(self) -> None:
         """The worker is free for others, which want to hear of theirs."""
@@ -173,16 +194,10 @@ class Job:
             self._worker.channel.resume()
         self._worker = None
 
-    def fail(self) -> None:
-        """It could not be begun."""
-        self._worker = None
-        message = "the statement could not be sent to a worker"
-        self._fail(RequestError(Code.INTERNAL, message), message)
-
-    def _fail(self, error: RequestError, why: str) -> None:
+    def _fail(self, error: RequestError) -> None:
         if not self.reply.done():
             self.reply.set_exception(error)
-        self._broken = why
+        self._broken = error
         self._finish()
 
     # lanes
@@ -213,7 +228,7 @@ class Job:
         left = self._until - asyncio.get_running_loop().time()
         self._later(left, lambda: self.stop(late))
 
-    async def _body(self) -> AsyncIterator[bytes]:
+    async def _body(self) -> AsyncGenerator[bytes]:
         try:
             while True:
                 while self._parts:
@@ -222,9 +237,9 @@ class Job:
                     if self._held < HELD_BYTES // 2 and self._worker is not None:
                         self._worker.channel.resume()
                     yield data
-                if self._broken is not None or self.over is not None:
-                    message = f"the answer broke off: {self._broken or self.over}"
-                    raise ConnectionResetError(message)
+                broken = self._broken or self.over
+                if broken is not None:
+                    raise broken
                 if self._done:
                     return
                 self._more.clear()
@@ -295,6 +310,10 @@ class Lanes:
     def running(self) -> int:
         return len(self._running)
 
+    def waiting_by_user(self) -> Counter[str]:
+        """How many of each user wait."""
+        return self._fast.by_user() + self._slow.by_user()
+
     @property
     def crowded(self) -> bool:
         """Whether one waits that has not had its turn."""
@@ -314,23 +333,19 @@ class Lanes:
             if job is None:
                 return
             self._running.add(job)
-            worker = free.pop()
-            try:
-                job.begin(worker)
-            except (ValueError, RecursionError):  # what no message can hold
-                log.exception("a query cannot be sent")
-                worker.run = None
-                job.fail()
+            job.begin(free.pop())
 
     def room_for_slow(self) -> bool:
-        """Whether another slow query leaves a worker for the fast ones."""
-        return sum(job.slow for job in self._running) < max(1, self._pool.size - 1)
+        return sum(job.slow for job in self._running) < self._pool.for_slow
 
     def remember_slow(self, sql: str) -> None:
         self._known_slow[digest(sql)] = None
         self._known_slow.move_to_end(digest(sql))
         if len(self._known_slow) > KNOWN_SLOW:
             self._known_slow.popitem(last=False)
+
+    def forget_slow(self, sql: str) -> None:
+        self._known_slow.pop(digest(sql), None)
 
     def finished(self, job: Job) -> None:
         self._running.discard(job)
@@ -362,6 +377,9 @@ class _Fair:
     def __len__(self) -> int:
         return sum(len(each) for each in self._users.values())
 
+    def by_user(self) -> Counter[str]:
+        return Counter({user: len(jobs) for user, jobs in self._users.items()})
+
     def __iter__(self) -> Any:
         return (job for jobs in list(self._users.values()) for job in list(jobs))
 
@@ -386,10 +404,10 @@ class _Fair:
                 del self._users[job.user]
 
 
-def _head(frame: Frame) -> Head:
+def _head(media_type: str, frame: Frame) -> Head:
     told = frame.header
     return Head(
-        str(told["media_type"]),
+        media_type,
         tuple(told["coverage"]),
         bool(told["steady"]),
         told["row_count"],

@@ -68,7 +68,7 @@ class Server(uvicorn.Server):
 
 class _Config(uvicorn.Config):
     def __init__(self, app: Starlette, limits: Limits, options: dict[str, Any]) -> None:
-        self.limits = limits
+        self.limits, self.told = limits, app
         super().__init__(
             app,
             loop="asyncio",
@@ -76,6 +76,7 @@ class _Config(uvicorn.Config):
             ws="none",
             lifespan="off",
             access_log=False,
+            log_config=None,  # what it says goes where everything goes
             proxy_headers=False,  # anybody could write who he is
             server_header=False,
             timeout_keep_alive=limits.idle_seconds,
@@ -95,7 +96,7 @@ class Connection(HttpToolsProtocol):
         _loop: asyncio.AbstractEventLoop | None = None,
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
-        self._limits = config.limits
+        self._limits, self._told = config.limits, config.told
         self._phase = "idle"  # idle, head, body, or asked: what is awaited of the client
         self._since = self.loop.time()  # when that began
         self._head_bytes = 0
@@ -149,8 +150,7 @@ class Connection(HttpToolsProtocol):
         if self._phase == "head":
             self._head_bytes += len(data)
             if self._head_bytes > self._limits.head_bytes:
-                message = f"head of a request must have at most {self._limits.head_bytes} bytes"
-                self._end(RequestError(Code.TOO_LARGE, message))
+                self._end(self._too_large())
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
@@ -159,7 +159,10 @@ class Connection(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         many = len(self.connections) > self._limits.connections
-        self.app = _crowded if many else self.config.loaded_app
+        self.app = self._crowded if many else self.config.loaded_app
+        lines = sum(len(name) + len(value) + 4 for name, value in self.headers)
+        if len(self.url) + lines > self._limits.head_bytes:  # it came at once
+            self.url, self.app = b"/", self._refuses_head
         super().on_headers_complete()
         self._await("body")
 
@@ -198,6 +201,7 @@ class Connection(HttpToolsProtocol):
         own = self._busy or self._phase == "body"
         if not own or not self.cycle.response_started:
             response = refusals.response(refusal)
+            self._told.state.refused(refusal.code)
             response.headers["Connection"] = "close"
             lines = [STATUS_LINE[response.status_code]]
             lines += [name + b": " + value + b"\r\n" for name, value in response.raw_headers]
@@ -211,9 +215,17 @@ class Connection(HttpToolsProtocol):
     def _busy(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
+    def _too_large(self) -> RequestError:
+        message = f"head of a request must have at most {self._limits.head_bytes} bytes"
+        return RequestError(Code.TOO_LARGE, message)
 
-async def _crowded(scope: Scope, receive: Receive, send: Send) -> None:
-    message = "this server has as many clients as it can have; try again in a second"
-    response = refusals.response(RequestError(Code.QUEUE_FULL, message))
-    response.headers["Connection"] = "close"
-    await response(scope, receive, send)
+    async def _refuses_head(self, scope: Scope, receive: Receive, send: Send) -> None:
+        response = refusals.response(self._too_large())
+        response.headers["Connection"] = "close"
+        await response({**scope, "app": self._told}, receive, send)
+
+    async def _crowded(self, scope: Scope, receive: Receive, send: Send) -> None:
+        message = "this server has as many clients as it can have; try again in a second"
+        response = refusals.response(RequestError(Code.QUEUE_FULL, message))
+        response.headers["Connection"] = "close"
+        await response({**scope, "app": self._told}, receive, send)

@@ -10,7 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -20,11 +27,17 @@ from serving.facts import Facts, PartitionFacts, StreamFacts, ViewFacts
 PREFIX = "everview_"
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 OK = "ok"
-CODES = (OK, *(code.value for code in Code))
+# what a request is refused for before it is a query
+NO_QUERY = frozenset({Code.UNAUTHORISED, Code.FOREIGN, Code.NOT_FOUND, Code.METHOD_NOT_ALLOWED})
+NO_QUERY |= {Code.NOT_ACCEPTABLE, Code.MEDIA_TYPE}
+CODES = (OK, *(code.value for code in Code if code not in NO_QUERY))
 KILLED = ("deadline", "died", "other")
 SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 60.0)
 Values = Mapping[Any, float | int | None]  # by a label, or by several
 ASKED_WITHIN = 30.0  # seconds; of an older answer of Kafka's nothing is said
+
+# the times at which counters were made, which nobody asks for
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class QueryMetrics:
@@ -34,6 +47,12 @@ class QueryMetrics:
         self.registry = CollectorRegistry()
         self._queries = Counter(
             f"{PREFIX}queries_total", "Queries by outcome", ["code"], registry=self.registry
+        )
+        self._refused = Counter(
+            f"{PREFIX}refused_total",
+            "Requests to any route that were answered by an error, by its code",
+            ["code"],
+            registry=self.registry,
         )
         self._seconds = Histogram(
             f"{PREFIX}query_seconds",
@@ -52,6 +71,8 @@ class QueryMetrics:
         )
         for code in CODES:
             self._queries.labels(code)
+        for refusal in Code:
+            self._refused.labels(refusal.value)
         for why in KILLED:
             self._killed.labels(why)
 
@@ -59,6 +80,10 @@ class QueryMetrics:
         """A query came to an end: `OK`, or the code of its refusal."""
         self._queries.labels(code if code in CODES else Code.INTERNAL.value).inc()
         self._seconds.observe(seconds)
+
+    def refused(self, code: Code) -> None:
+        """A request, of a query or of anything else, was answered by an error."""
+        self._refused.labels(code.value).inc()
 
     def queue(self, length: int) -> None:
         """So many queries wait."""
@@ -71,7 +96,7 @@ class QueryMetrics:
 
 def render(queries: QueryMetrics, facts: Facts | None, now: float) -> bytes:
     """The page, at `now` (seconds since 1970); without facts what the front knows alone."""
-    page = generate_latest(_WithoutCreated(queries.registry))
+    page = generate_latest(queries.registry)
     if facts is None:
         return page
     registry = CollectorRegistry()
@@ -85,19 +110,6 @@ class _Given(Collector):
 
     def collect(self) -> Iterator[Metric]:
         yield from self._metrics
-
-
-class _WithoutCreated(CollectorRegistry):
-    """A registry without the times at which its counters were made, which nobody asks for."""
-
-    def __init__(self, registry: CollectorRegistry) -> None:
-        super().__init__()
-        self._registry = registry
-
-    def collect(self) -> Iterator[Metric]:
-        for metric in self._registry.collect():
-            metric.samples = [s for s in metric.samples if not s.name.endswith("_created")]
-            yield metric
 
 
 def families(facts: Facts, now: float) -> Iterator[Metric]:

@@ -10,10 +10,10 @@ from __future__ import annotations
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
-from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serving.envelope import Code, RequestError
+from serving.front import refusals
 
 LOOPBACK = frozenset({"127.0.0.1", "localhost", "[::1]"})
 
@@ -29,8 +29,7 @@ class OnlyOwn:
         if refusal is None:
             await self._app(scope, receive, send)
             return
-        response = Response(refusal.body(), refusal.status, media_type="application/json")
-        await response(scope, receive, send)
+        await refusals.response(refusal)(scope, receive, send)
 
     def _refusal(self, headers: Headers) -> RequestError | None:
         named = headers.getlist("host")

@@ -16,7 +16,7 @@ SIZE = 2  # at once
 class Past:
     """`lanes.Workers` over workers that are begun when one is wanted."""
 
-    size = SIZE
+    for_slow = SIZE  # what makes a state anew is not quick
     reached = 0  # each has a state of its own
 
     def __init__(self, pool: Pool) -> None:
@@ -27,5 +27,5 @@ class Past:
 
     def want(self, number: int) -> None:
         """Begin workers for that many statements."""
-        for _ in range(min(number, self.size) - self._pool.past_workers):
+        for _ in range(min(number, SIZE) - self._pool.past_workers):
             self._pool.fork_for_past()

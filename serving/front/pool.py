@@ -13,12 +13,9 @@ starts beside the crew that answers, and its crew takes over as soon as it is no
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import os
-import signal
 import socket
-import struct
 import subprocess
 import sys
 import time
@@ -29,19 +26,19 @@ from pathlib import Path
 from typing import Any, cast
 
 from serving.facts import Facts
-from serving.frames import FOR_NOW, FOR_PAST, Frame
+from serving.frames import FOR_NOW, FOR_PAST, PID, Frame
 from serving.front.board import Board
 from serving.front.channel import Channel
 from serving.front.workers import Crew, Worker
 
 FORKS_AT_ONCE = 64  # that the spare was told of and has not done
-PID = struct.Struct(">q")
 GENERATION = 10**9  # changes of one are numbered from its number times this
 AGAIN_SECONDS = 1.0  # after a follower or spare that ended; doubled each time, up to the limit
 AGAIN_LIMIT_SECONDS = 30.0
 STEADY_SECONDS = 60.0  # one that lived so long ended for a reason of its own
 SILENT_SECONDS = 10.0
 TAKE_OVER_SECONDS = 30.0  # with views that stay behind, such as one that is being built anew
+COMING_SECONDS = 10.0  # for a crew, while another one answers
 END_SECONDS = 2.0
 NEWBORN_SECONDS = 1.0  # a worker that ends before has not much to wait for
 
@@ -82,11 +79,7 @@ class Generation:
         except OSError:
             return False
         for (pid,) in PID.iter_unpack(told):
-            worker = self.forking.popleft()
-            if worker.killed is not None and pid:
-                with contextlib.suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            worker.pid = pid or None
+            self.forking.popleft().named(pid)
         self._say()
         return bool(told)
 
@@ -149,8 +142,17 @@ class Pool:
     @property
     def manned(self) -> bool:
         """Whether a worker is there, free or not."""
+        return self._manned > 0
+
+    @property
+    def _manned(self) -> int:
         workers = [] if self._crew is None else self._crew.workers
-        return any(worker.number is not None for worker in workers)
+        return sum(worker.number is not None for worker in workers)
+
+    @property
+    def for_slow(self) -> int:
+        """All workers that are there but one; where there is to be only one, that."""
+        return self._manned - 1 if self.size > 1 else 1
 
     def free(self) -> list[Worker]:
         return [] if self._crew is None else self._crew.free()
@@ -163,9 +165,12 @@ class Pool:
         reasons = list(generation.status["unready"])
         if not reasons and self._crew is None:
             return [STARTING]
-        if not reasons and (self._next is not None or not self._serves(generation)):
+        crew, coming = self._crew, self._next
+        if not reasons and not self.manned:
+            reasons.append("there is no worker")
+        late = coming is not None and time.monotonic() - coming.begun > COMING_SECONDS
+        if not reasons and (late or not self._serves(generation)):
             reasons.append("workers with the newest state are being started")
-        crew = self._crew
         if not reasons and crew is not None and crew.shown.waiting().keys() - crew.board.waiting():
             reasons.append("workers are taking the newest state")
         if time.monotonic() - generation.heard > SILENT_SECONDS:
@@ -366,7 +371,10 @@ class Pool:
 
     def _lost_of_past(self, worker: Worker) -> None:
         self._describing.pop(worker.pid or 0, None)
-        self.changed()
+        if worker.number is None:  # whatever it was may still be so
+            asyncio.get_running_loop().call_later(NEWBORN_SECONDS, self.changed)
+        else:
+            self.changed()
 
     def _lost(self, worker: Worker) -> None:
         """Have another worker in the place of one that has ended."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 from serving import formats
 from serving.envelope import Code, RequestError
@@ -12,7 +13,19 @@ from serving.envelope import Code, RequestError
 RETRY_SECONDS = 1
 
 
-def response(refusal: RequestError) -> Response:
+class Refusal(Response):
+    """A refused request, which the application is told of (`app.state.refused`)."""
+
+    def __init__(self, refusal: RequestError, headers: dict[str, str]) -> None:
+        self._code = refusal.code
+        super().__init__(refusal.body(), refusal.status, headers, formats.JSON_TYPE)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["app"].state.refused(self._code)
+        await super().__call__(scope, receive, send)
+
+
+def response(refusal: RequestError) -> Refusal:
     """Its response."""
     headers = {}
     if refusal.status in (429, 503):
@@ -21,7 +34,12 @@ def response(refusal: RequestError) -> Response:
         headers["WWW-Authenticate"] = "Bearer"
     if refusal.status == 408:  # what is left of its body may still come, or never
         headers["Connection"] = "close"
-    return Response(refusal.body(), refusal.status, headers, formats.JSON_TYPE)
+    return Refusal(refusal, headers)
+
+
+def ending() -> RequestError:
+    """Of whatever comes after this server was asked to end."""
+    return RequestError(Code.NOT_READY, "this server is ending; ask again")
 
 
 async def refused(request: Request, error: Exception) -> Response:  # noqa: ARG001
@@ -42,7 +60,9 @@ async def not_routed(request: Request, error: Exception) -> Response:
         found = response(RequestError(Code.METHOD_NOT_ALLOWED, message))
         found.headers.update(error.headers or {})
         return found
-    return response(RequestError(Code.NOT_FOUND, f"there is nothing at {path}"))
+    routes = {route.path.split("/{")[0]: None for route in request.app.routes}
+    message = f"there is nothing at {path}; there is: {', '.join(routes)} (docs/queries.md)"
+    return response(RequestError(Code.NOT_FOUND, message))
 
 
 async def failed(request: Request, error: Exception) -> Response:  # noqa: ARG001

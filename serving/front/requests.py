@@ -15,6 +15,7 @@
 from __future__ import annotations
 
 import asyncio
+import difflib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,11 +26,10 @@ from starlette.requests import Request
 
 from serving import formats
 from serving.envelope import Code, RequestError
-from serving.query import Query
+from serving.query import MAX_ROWS, MAX_ROWS_LIMIT, Query
 
 BODY_BYTES = 2**20
 BODY_SECONDS = 10.0  # for all of it
-MAX_ROWS, MAX_ROWS_LIMIT = 10_000, 1_000_000  # default, and what more is cut to
 TIMEOUT_MS, TIMEOUT_MS_LIMIT = 10_000, 60_000
 AS_OF_CHARACTERS = 40
 
@@ -69,7 +69,10 @@ def fields(request: Request, content: bytes) -> dict[str, Any]:
     """What a body says, by its type: a JSON object, or a statement alone."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in TEXTS and kind != formats.JSON_TYPE:
-        message = f"body must be application/json or text/plain; got {kind!r}"
+        message = (
+            "body must be a statement with the header Content-Type: text/plain, or JSON with "
+            f"Content-Type: application/json; got {kind!r}"
+        )
         raise RequestError(Code.MEDIA_TYPE, message)
     try:
         text = content.decode()
@@ -78,7 +81,7 @@ def fields(request: Request, content: bytes) -> dict[str, Any]:
     if kind in TEXTS:
         return {"sql": text}
     try:
-        found = json.loads(text, parse_constant=_constant)
+        found = json.loads(text, parse_constant=_constant, object_pairs_hook=_object)
     except (ValueError, RecursionError) as error:
         raise RequestError(Code.BAD_REQUEST, f"body must be JSON; {error}") from error
     if not isinstance(found, dict):
@@ -89,6 +92,8 @@ def fields(request: Request, content: bytes) -> dict[str, Any]:
 def of_address(request: Request) -> dict[str, Any]:
     """The same fields of an address, where everything is text."""
     given = dict(request.query_params)
+    if len(given) < len(request.query_params.multi_items()):
+        raise RequestError(Code.BAD_REQUEST, "address must have each field once; got one twice")
     if "q" not in given:
         raise RequestError(Code.BAD_REQUEST, "address must have the statement as ?q=; got none")
     found: dict[str, Any] = {"sql": given.pop("q"), **given}
@@ -107,7 +112,14 @@ def asked(given: Mapping[str, Any], accept: str) -> Asked:
     """The query that fields mean."""
     unknown = sorted(given.keys() - FIELDS)
     if unknown:
-        message = f"fields must be some of {sorted(FIELDS)}; got {unknown} too"
+        close = difflib.get_close_matches(unknown[0], FIELDS - given.keys(), n=1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        if "sql" not in given:
+            hint = "; the statement is the field sql"
+        message = (
+            f"fields must be some of {', '.join(sorted(FIELDS))}, or queries with an array of "
+            f"such; got {', '.join(unknown)} too{hint}"
+        )
         raise RequestError(Code.BAD_REQUEST, message)
     sql, params = given.get("sql"), given.get("params")
     if not isinstance(sql, str):
@@ -142,6 +154,14 @@ def _depth(value: Any) -> int:
         inside = (each.values() if isinstance(each, dict) else each for each in level)
         level = [each for values in inside for each in values]
     return depth
+
+
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        message = "a key stands twice in one object"
+        raise ValueError(message)
+    return found
 
 
 def _constant(name: str) -> Any:

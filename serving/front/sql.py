@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -106,14 +107,10 @@ class _Several:
             self._take(len(reply.body))
             return reply.body
         found = bytearray()
-        try:
+        async with contextlib.aclosing(reply.body):
             async for part in reply.body:
                 self._take(len(part))
                 found += part
-        finally:
-            close = getattr(reply.body, "aclose", None)
-            if close is not None:
-                await close()
         return bytes(found)
 
     def _take(self, size: int) -> None:

@@ -24,6 +24,7 @@ NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.@-]{0,63}")
 _HASH = re.compile(r"[0-9a-f]{64}")
 _OTHERS = stat.S_IROTH | stat.S_IWOTH | stat.S_IWGRP
 TOKEN_BYTES = 32
+UNREADABLE = "tokens cannot be read, so nobody is let in; the server's log says why"
 
 log = logging.getLogger("serving")
 

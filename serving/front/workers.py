@@ -11,10 +11,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import math
 import os
 import signal
 import socket
+import sys
 import time
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +29,7 @@ from serving.log import about
 ENDED = "ended"  # by itself, or by another hand
 BACKLOG_BYTES = 2**29  # of changes that a worker has not taken; then it has to go
 FRAME_BYTES = 4 * 2**20  # that a worker may send at once
+TOLD_CHARACTERS = 2_000  # of its last words
 
 log = logging.getLogger("serving")
 
@@ -41,6 +42,9 @@ class Run(Protocol):
 
     number: int  # of the attempt
 
+    def reached(self, number: int) -> None:
+        """The worker has the changes up to that one."""
+
     def told(self, frame: Frame) -> None:
         """The worker's word on it; `end` and `error` are its last."""
 
@@ -51,21 +55,33 @@ class Run(Protocol):
 @dataclass(eq=False)
 class Worker:
     """One process. `number` is the last change that it has said to have; None: it has said nothing
-    yet. `pid` is the spare's word."""
+    yet."""
 
     crew: Crew
     channel: Channel
     pid: int | None = None
     number: int | None = None
     run: Run | None = None
+    described: bool = False  # it has asked what a past state was
     killed: str | None = None
     ended: bool = False
     born: float = 0.0
+    _process: int | None = None  # a descriptor of it, which no other process can be mistaken for
 
     @property
     def free(self) -> bool:
-        known = self.number is not None and self.number <= self.crew.reached
-        return known and self.run is None and not self.ended and self.killed is None
+        return self.crew.knows(self.number) and self.run is None and self.killed is None
+
+    def named(self, pid: int) -> None:
+        """The spare's word on which process it is; 0: there is none."""
+        if not pid:
+            return
+        self.pid = pid
+        if sys.platform == "linux":
+            with contextlib.suppress(ProcessLookupError):
+                self._process = os.pidfd_open(pid)
+        if self.killed is not None or self.ended:
+            self._end()
 
     def begin(self, run: Run, header: dict[str, Any]) -> None:
         self.run = run
@@ -76,10 +92,23 @@ class Worker:
         if self.ended or self.killed is not None:
             return
         self.killed = why
-        if self.pid is not None:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
+        self._end()
         self.channel.close()
+
+    def gone(self) -> None:
+        """Its wire has ended; so has the process, or it is none that is a worker any more."""
+        self.ended = True
+        self._end()
+
+    def _end(self) -> None:
+        process, self._process = self._process, None
+        with contextlib.suppress(ProcessLookupError):
+            if process is not None:
+                signal.pidfd_send_signal(process, signal.SIGKILL)
+            elif sys.platform != "linux" and self.pid is not None and not self.ended:
+                os.kill(self.pid, signal.SIGKILL)  # of one that ended the number may be another's
+        if process is not None:
+            os.close(process)
 
 
 class Crew:
@@ -99,6 +128,7 @@ class Crew:
         self._relayed: deque[Board] = deque()  # that none of them has
         self._newest = 0  # of the changes that one of them has
         self.workers: list[Worker] = []
+        self.begun = time.monotonic()
         self._changed, self._lost = changed, lost
         self._retired = False
         self._starting: set[asyncio.Task[None]] = set()
@@ -145,14 +175,12 @@ class Crew:
             self.shown = self._relayed.popleft()
 
     def ready(self, size: int) -> bool:
-        """Whether that many have come and have the state of the board."""
-        come = [each for each in self.workers if each.number is not None]
-        return len([each for each in come if each.number <= self.board.number]) >= size  # type: ignore[operator]
+        """Whether that many have come, with no more than was relayed."""
+        return sum(self.knows(each.number) for each in self.workers) >= size
 
-    @property
-    def reached(self) -> float:
-        """The last change that the crew has; one for the past needs none."""
-        return self.board.number or math.inf
+    def knows(self, number: int | None) -> bool:
+        """Whether all of that state was relayed; a crew for the past has no state."""
+        return number is not None and (self._describe is not None or number <= self.board.number)
 
     def free(self) -> list[Worker]:
         """Those with the newest state are last."""
@@ -174,21 +202,29 @@ class Crew:
     def _told(self, worker: Worker, frame: Frame) -> None:
         """Its word is believed as far as it can be the word of a worker; one that says anything
         else may be in the hands of a statement, and is killed."""
+        if worker.killed is not None:
+            return
         try:
             self._hear(worker, frame)
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            log.error("worker %s said what none says: %s", worker.pid, type(error).__name__)
+        except Exception:  # whatever its words bring about; or a fault of ours: the places tell
+            log.exception("worker %s said what none says", worker.pid)
             worker.kill("protocol")
 
     def _hear(self, worker: Worker, frame: Frame) -> None:
         if worker.number is None:
             self._greet(worker, frame)
         elif frame.kind == "trouble":
-            places = "; ".join(map(str, frame.header["raised"]))
-            log.error("worker %s ends by %s: %s", worker.pid, str(frame.header["error"]), places)
+            places = "; ".join(map(str, frame.header["raised"]))[:TOLD_CHARACTERS]
+            named = str(frame.header["error"])[:TOLD_CHARACTERS]
+            log.error("worker %s ends by %s: %s", worker.pid, named, places)
+            worker.kill(ENDED)
         elif frame.kind == "changed":
             self._moved(worker, frame.header["number"])
         elif frame.kind == "describe" and self._describe is not None:
+            if worker.run is None or worker.described:
+                message = "a question that none has"
+                raise ValueError(message)
+            worker.described = True
             self._describe(worker, frame)
         else:
             self._answered(worker, frame)
@@ -198,7 +234,7 @@ class Crew:
         worker.number = int(frame.header["number"])
         worker.crew._show(worker.number)
         held = frame.header["confinement"]
-        missing = {name: why for name, why in held["missing"].items() if name != "parent"}
+        missing = dict(held["missing"])
         if missing:
             extra = about(repeat=("confinement", *sorted(missing)))
             log.warning("workers go without layers of confinement: %s", missing, extra=extra)
@@ -210,6 +246,8 @@ class Crew:
             message = "a change that has not been told"
             raise ValueError(message)
         worker.number = max(worker.number or 0, number)
+        if worker.run is not None:
+            worker.run.reached(worker.number)
         worker.crew._show(number)
         self._changed()
 
@@ -223,12 +261,13 @@ class Crew:
         run.told(frame)
         if frame.kind in ("end", "error"):
             worker.run = None
-            if worker.crew._retired or self._describe is not None:
+            last = worker.crew._retired or self._describe is not None
+            if last or frame.header.get("last"):
                 worker.kill("done")
             self._changed()
 
     def _ended(self, worker: Worker) -> None:
-        worker.ended = True
+        worker.gone()
         crew = worker.crew
         crew.workers.remove(worker)
         run, worker.run = worker.run, None

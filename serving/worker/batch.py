@@ -7,7 +7,6 @@ not `laid`. The rows of wide tables stay on the disk until speed touches their g
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,7 +23,7 @@ from schemas.engine import Engine
 from schemas.errors import DamagedFile
 from schemas.ledger.files import DataFile
 from schemas.position import Range
-from schemas.storage import DataRoot
+from schemas.storage import DataRoot, Stamp, readable, stamp
 
 BATCH_ROWS = 100_000
 WANTED = "wanted"
@@ -47,12 +46,12 @@ class CheckedFile:
 
     data: DataFile
     path: Path
-    stamp: tuple[int, int, int]
+    stamp: Stamp
     ranges: tuple[Range, ...]  # the offsets that its epochs cover
 
     def recheck(self, root: DataRoot) -> None:
         """Read it again if it was touched since; `DamagedFile` where it is another one now."""
-        if stamp_of(self.path) != self.stamp:
+        if stamp(self.path) != self.stamp:
             root.check(self.data.file)
 
 
@@ -63,17 +62,15 @@ def checked(root: DataRoot, view: CompiledView, files: Iterable[DataFile]) -> li
 
 def _checked(root: DataRoot, view: CompiledView, data: DataFile) -> CheckedFile:
     path = data.file.path
-    try:
-        stamp = stamp_of(root.local(path))
+    with readable(path):
+        before = stamp(root.local(path))
         local = root.check(data.file)
         told = parquet.described(local, path)
-    except OSError as error:
-        raise DamagedFile(path, "a file that can be read", error.strerror or "") from error
     expected = (data.kind, view.name, view.version, data.table, data.first, data.last)
     found = (told.kind, told.view, told.version, told.table, told.first, told.last)
     if found != expected or data.table not in {table.name for table in view.tables}:
         raise DamagedFile(path, _words(*expected), _words(*found))
-    return CheckedFile(data, local, stamp, tuple(told.ranges))
+    return CheckedFile(data, local, before, tuple(told.ranges))
 
 
 def _words(
@@ -184,8 +181,3 @@ def typed(columns: Iterable[tuple[str, str]], prefix: str = "") -> str:
     return ", ".join(
         f"CAST({prefix}{name(column)} AS {kind}) AS {name(column)}" for column, kind in columns
     )
-
-
-def stamp_of(path: Path) -> tuple[int, int, int]:
-    found = os.stat(path)
-    return found.st_ino, found.st_size, found.st_mtime_ns

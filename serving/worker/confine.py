@@ -5,7 +5,6 @@
     limits        address space, size of files (none), descriptors, no core
     user          no capabilities; no more than it has by running another program
     network       a network of its own with nothing in it
-    parent        it ends when its parent does
     files         read beneath the given folders, nothing else (Landlock)
     hidden        other processes of the same user cannot look into it
     calls         no new process, no new socket, no file for writing (seccomp)
@@ -36,7 +35,7 @@ from serving.worker import guard, landlock, seccomp
 
 LINUX = sys.platform == "linux"
 
-_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 1, 4, 38
+_PR_SET_DUMPABLE, _PR_SET_NO_NEW_PRIVS = 4, 38
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _CAPABILITIES = 0x20080522  # the version of what capset is given
 # what DuckDB, pyarrow and the readers of segments import when a value first asks for it
@@ -50,18 +49,6 @@ _LATE = (
     "pytz",
     "uuid",
     "zoneinfo",
-)
-# the layers, in the order in which they are put on
-STEPS = (
-    "environment",
-    "descriptors",
-    "limits",
-    "network",
-    "user",
-    "parent",
-    "files",
-    "hidden",
-    "calls",
 )
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -90,23 +77,21 @@ def confine(
     readable: Sequence[Path],
     *,
     keep: Collection[int] = (),
-    parent: int | None = None,
     layers: Collection[str] | None = None,
 ) -> Confinement:
     """Give up all but reading beneath `readable` (folders that are there) and the descriptors to
-    `keep`. `parent` is the process that it was forked from: had that ended before, it ends now.
-    `layers` are those to put on, for tests; all, if None."""
+    `keep`. `layers` are those to put on, for tests; all, if None."""
     for folder in readable:
         if not folder.is_dir():
             layer = "files"
             raise NotConfined(layer, f"there is no folder {folder}")
+    # in this order: `files` and `calls` need that privileges were given up
     steps: dict[str, Callable[[], object]] = {
         "environment": _empty_environment,
         "descriptors": lambda: _close_others(keep),
         "limits": lambda: _limit(limits),
         "network": _leave_network,
         "user": _drop_privileges,
-        "parent": lambda: _end_with(parent),
         "files": lambda: _give_up_files(readable),
         "hidden": _hide,
         "calls": _give_up_calls,
@@ -187,12 +172,6 @@ def _drop_privileges() -> None:
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
     header = (ctypes.c_uint32 * 2)(_CAPABILITIES, 0)
     _check("capset", _libc.capset(header, (ctypes.c_uint32 * 6)()))
-
-
-def _end_with(parent: int | None) -> None:
-    _prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if parent is not None and os.getppid() != parent:
-        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def _hide() -> None:

@@ -11,6 +11,7 @@ of a statement is true for all states, and statements that passed are remembered
 
 from __future__ import annotations
 
+import difflib
 import functools
 import json
 import re
@@ -326,7 +327,11 @@ class _Walk:
         name = node["function_name"].lower()
         allowed, there = _functions()
         if name not in allowed and name not in there:
-            message = f"function {node['function_name']!r} must exist; there is none of that name"
+            close = difflib.get_close_matches(name, sorted(allowed), n=1)
+            hint = f"; did you mean {close[0]!r}?" if close else ""
+            message = (
+                f"function {node['function_name']!r} must exist; there is none of that name{hint}"
+            )
             raise RequestError(Code.BAD_SQL, message, self._place(node))
         if name not in allowed:
             self._refuse(f"function {node['function_name']!r}", node)
@@ -352,7 +357,11 @@ class _Walk:
         if kind == "SHOW" and not node["query"] and len(path) == 1:
             yield Relation(path, self._place(node))
         elif not (kind in SHOWN and node["query"]) and (kind, path) != SHOW_TABLES:
-            self._refuse("SHOW of other things than TABLES and views", node)
+            message = (
+                "SHOW must be SHOW TABLES or SHOW and a view; DESCRIBE and SUMMARIZE need a view "
+                "or a SELECT behind them. Nothing was run"
+            )
+            raise RequestError(Code.REFUSED, message, self._place(node))
 
     def _place(self, node: Mapping[str, Any]) -> tuple[int, int] | None:
         offset = node.get("query_location", NO_PLACE)

@@ -15,16 +15,19 @@ import pyarrow as pa
 
 from schemas.errors import DamagedFile
 from schemas.failpoints import failpoint
-from serving import catalog, coverage, formats
+from serving import catalog, formats
 from serving.coverage import Coverage, StreamCoverage
 from serving.envelope import Code, RequestError, from_engine
 from serving.query import Head, Query, Sink
 from serving.worker import guard, laid, raw, strict
 from serving.worker.guard import Relation, Statement
 from serving.worker.laid import LaidFile
-from serving.worker.tables import Tables
+from serving.worker.tables import State, Tables
 
 HELD_BYTES = 256 * 1024  # of a body, before its head is sent with what is not known yet
+
+# errors after which a database is not to be used any more
+LOST = (duckdb.FatalException, duckdb.InternalException)
 
 _UNBOUND = (duckdb.BinderException, duckdb.CatalogException)
 
@@ -37,15 +40,16 @@ class Job:
         self._lock = threading.Lock()
         self._cursor: duckdb.DuckDBPyConnection | None = None
         self._stopped: RequestError | None = None
-        self.number = 0  # of the last change that its snapshot has
+        self.number = 0  # of the state that it reads
         self._files: list[LaidFile] = []  # that it reads
 
     def run(self, sink: Sink) -> None:
         """Put the answer into `sink`. An answer of less than `HELD_BYTES` comes whole, with its
         count in the head; of a larger one the head comes before the count is known.
 
-        Raises RequestError, and what the sink raises. After the head that means that the body is
-        not whole: whoever hands it on has to break it off, so that nobody takes it for an answer.
+        Raises RequestError, what the sink raises, and errors of `LOST`. After the head that means
+        that the body is not whole: whoever hands it on has to break it off, so that nobody takes it
+        for an answer.
         """
         started = self._clock()
         cursor = self._take()
@@ -53,6 +57,8 @@ class Job:
             self._run(cursor, sink, started)
         except duckdb.InterruptException as error:
             raise self._stopped or from_engine(error, self._query.sql) from error
+        except LOST:
+            raise
         except duckdb.Error as error:
             raise self._explained(cursor, error) from error
         except MemoryError as error:
@@ -90,16 +96,18 @@ class Job:
     def _run(self, cursor: duckdb.DuckDBPyConnection, sink: Sink, started: float) -> None:
         self._check_stopped()
         statement = guard.check(cursor, self._query.sql)
-        with self._tables.beginning(cursor) as self.number:
-            found, streams = _covered(cursor, statement.relations)
-        covered = tuple(each.json() for each in found)
-        strict.admit(self._query, covered)
+        with self._tables.beginning(cursor) as state:
+            self.number = state.number
+            found, streams = _covered(state, statement.relations)
+            covered = tuple(each.json() for each in found)
+            strict.admit(self._query, covered)
+            files = laid.read(cursor, [each.view for each in found if each.laid])
+            self._files = files = [*files, *raw.files(cursor, streams)]
+            with _standing(files):
+                relation = self._relation(cursor, statement)
         self._check_stopped()
-        files = laid.read(cursor, [each.view for each in found if each.laid])
-        self._files = files = [*files, *raw.files(cursor, streams)]
+        names, types = relation.columns, relation.types
         with _standing(files):
-            relation = self._relation(cursor, statement)
-            names, types = relation.columns, relation.types
             reader = relation.to_arrow_reader(min(self._query.max_rows + 1, formats.BATCH_ROWS))
         try:
             result = formats.Result(
@@ -187,20 +195,18 @@ class Job:
         return first
 
 
-def _covered(
-    cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]
-) -> tuple[list[Coverage], list[str]]:
+def _covered(state: State, relations: Sequence[Relation]) -> tuple[list[Coverage], list[str]]:
     """The coverage of every view and of every stream whose events are read, and these streams;
     refuses what is neither, or not ready. The other relations of the schema `everview` say
     themselves what they are about."""
     asked = [relation for relation in relations if not _listed(relation)]
-    wanted = [relation.name.lower() for relation in asked if len(relation.path) == 1]
-    found = coverage.read(cursor, wanted) if relations else {}
-    streams = _streams(cursor, relations)
+    names = sorted({relation.name.lower() for relation in asked if len(relation.path) == 1})
+    found = {name: state.views[name] for name in names if name in state.views}
+    streams = _streams(state, relations)
     for relation in asked:
         is_view = len(relation.path) == 1 and relation.name.lower() in found
         if not is_view and not (_of_raw(relation) and relation.path[1].lower() in streams):
-            raise _unknown(cursor, relation)
+            raise _unknown(state, relation)
     for each in found.values():
         if each.waits is not None:
             raise RequestError(Code.NOT_READY, f"view {each.view!r} {each.waits}")
@@ -211,20 +217,16 @@ def _covered(
     return covered, [stream.stream for stream in streams.values()]
 
 
-def _streams(
-    cursor: duckdb.DuckDBPyConnection, relations: Sequence[Relation]
-) -> dict[str, StreamCoverage]:
+def _streams(state: State, relations: Sequence[Relation]) -> dict[str, StreamCoverage]:
     """The streams whose events are read: by their own relations, or for their repeats."""
     wanted = {relation.path[1].lower() for relation in relations if _of_raw(relation)}
     repeats = any(
         _listed(relation) and relation.path[1].lower() == catalog.DUPLICATES
         for relation in relations
     )
-    if not wanted and not repeats:
-        return {}
     return {
         name: each
-        for name, each in coverage.read_streams(cursor).items()
+        for name, each in sorted(state.streams.items())
         if name in wanted or (repeats and each.keyed)
     }
 
@@ -262,13 +264,17 @@ def _of_catalog(relation: Relation) -> bool:
     return len(relation.path) == 2 and relation.path[0].lower() == catalog.SCHEMA
 
 
-def _unknown(cursor: duckdb.DuckDBPyConnection, relation: Relation) -> RequestError:
-    there = ", ".join(each.view for each in coverage.read(cursor).values()) or "none yet"
-    message = f"name {relation.name!r} must be a view; there is: {there}"
+def _unknown(state: State, relation: Relation) -> RequestError:
+    there = ", ".join(state.views[name].view for name in sorted(state.views)) or "none yet"
+    streams = state.streams
+    message = f"name {relation.name!r} must be a view, raw.STREAM or everview.RELATION; "
+    if relation.name.lower() in streams:
+        message += f"the events of that stream are raw.{streams[relation.name.lower()].stream}; "
+    message += f"views are: {there}"
     if _of_catalog(relation):
         there = ", ".join(sorted(catalog.RELATIONS))
         message = f"name {relation.name!r} must be in schema {catalog.SCHEMA!r}; there is: {there}"
     if _of_raw(relation):
-        there = ", ".join(each.stream for each in coverage.read_streams(cursor).values())
+        there = ", ".join(state.streams[name].stream for name in sorted(state.streams))
         message = f"name {relation.name!r} must be a stream; there is: {there or 'none yet'}"
     return RequestError(Code.UNKNOWN_VIEW, message, relation.place)

@@ -21,8 +21,9 @@ import pyarrow as pa
 from schemas.compile import PartialTable
 from schemas.compile.sql import name, names, texts
 from schemas.errors import DamagedFile
+from schemas.storage import Stamp, stamp
 from serving.coverage import SCHEMA
-from serving.worker.batch import CheckedFile, own, stamp_of, typed
+from serving.worker.batch import CheckedFile, own, typed
 
 _FIELDS: dict[str, pa.DataType] = {
     "view": pa.string(),
@@ -54,13 +55,13 @@ class LaidFile:
 
     path: str
     local: Path
-    stamp: tuple[int, int, int]
+    stamp: Stamp
 
     def check(self) -> None:
         """Raises `DamagedFile` where it is not that file any more."""
         expected = "the file that was checked"
         try:
-            found = stamp_of(self.local)
+            found = stamp(self.local)
         except OSError as error:
             raise DamagedFile(self.path, expected, error.strerror or "no file") from error
         if found != self.stamp:

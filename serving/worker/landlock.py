@@ -24,10 +24,9 @@ _TCP = 0b11, 4  # bind and connect, since that version
 _SCOPES = 0b11, 6  # abstract sockets and signals
 
 
-def restrict(libc: ctypes.CDLL, readable: Sequence[Path]) -> int:
-    """Give up all but reading beneath `readable`, which must be there, and give the version of what
-    the kernel offers. The process must be unable to gain privileges. `OSError` where there is no
-    Landlock."""
+def restrict(libc: ctypes.CDLL, readable: Sequence[Path]) -> None:
+    """Give up all but reading beneath `readable`, which must be there. The process must be unable
+    to gain privileges. `OSError` where there is no Landlock."""
     version = _call(libc, _CREATE_RULESET, None, 0, _VERSION)
     rules = struct.pack(
         "QQQ",
@@ -43,7 +42,6 @@ def restrict(libc: ctypes.CDLL, readable: Sequence[Path]) -> int:
         _call(libc, _RESTRICT_SELF, ruleset, 0)
     finally:
         os.close(ruleset)
-    return version
 
 
 def _allow(libc: ctypes.CDLL, ruleset: int, folder: Path) -> None:

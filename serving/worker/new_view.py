@@ -10,9 +10,9 @@ import pyarrow as pa
 from schemas.bound import Bound
 from schemas.compile import CompiledView
 from schemas.engine import Engine
-from schemas.errors import DamagedFile, ViewFailed
+from schemas.errors import ViewFailed
 from schemas.segment import SegmentReader
-from schemas.storage import DataRoot
+from schemas.storage import DataRoot, readable
 from schemas.stored_file import StoredFile
 from serving.worker.batch import PartialFiles
 
@@ -73,10 +73,8 @@ class NewView:
 
 def segment(root: DataRoot, file: StoredFile) -> SegmentReader:
     """A segment that was read whole and is what the ledger says; else `DamagedFile`."""
-    try:
+    with readable(file.path):
         return SegmentReader(root.get(file), file.path)
-    except OSError as error:
-        raise DamagedFile(file.path, "a file that can be read", error.strerror or "") from error
 
 
 def in_rounds(

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import duckdb
 import pyarrow as pa
 
 from schemas import engine, reading
@@ -42,7 +43,13 @@ class Room:
         """Make the relations as they were. Raises `RequestError` where they cannot be made."""
         try:
             fill(self.tables, self._folding, past)
+        except (MemoryError, duckdb.OutOfMemoryException) as error:
+            message = "the state of then needs more memory than a worker has"
+            raise RequestError(Code.TOO_LARGE, message) from error
         except EverviewError as error:
+            if isinstance(error.__cause__, duckdb.OutOfMemoryException):
+                message = f"{error}: the state of then needs more memory than a worker has"
+                raise RequestError(Code.TOO_LARGE, message) from error
             told = str(error).replace(f"{self._root.local(MASTER).parent}/", "")
             raise RequestError(Code.NOT_READY, told) from error
 

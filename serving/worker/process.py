@@ -2,7 +2,8 @@
 
 It takes every change and never runs a client's statement. Workers are forks of it, so that a killed
 one is replaced in milliseconds, with the same tables and without a copy of them: what a worker does
-not change it shares. To be forked it stays a process of one thread (DuckDB is told so).
+not change it shares. To be forked it stays a process of one thread (DuckDB is told so), so while it
+takes a change, which may be to load a view, a fork has to wait.
 
     follower --change--> spare --taken, failed or refused--> follower
     front    --one byte and a socket--> spare --fork--> a worker at that socket
@@ -21,7 +22,6 @@ import pickle
 import selectors
 import signal
 import socket
-import struct
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -29,11 +29,10 @@ import duckdb
 
 from schemas.errors import DamagedFile, EverviewError, ViewFailed
 from schemas.storage import DataRoot
-from serving import frames
 from serving.envelope import from_engine
-from serving.frames import Frame, Wire
+from serving.frames import FOR_PAST, PID, Frame, Wire
 from serving.log import set_up
-from serving.worker import confine, guard
+from serving.worker import confine
 from serving.worker.confine import Limits
 from serving.worker.past import Room
 from serving.worker.tables import Tables
@@ -44,7 +43,6 @@ SHOWN = ("batch", "master")
 READ = (*SHOWN, "runs", "segments", "base", "references")
 # what a worker may take beside what the spare has: DuckDB counts not all that it allocates
 ADDRESS_SPACE = 2
-PID = struct.Struct(">q")  # said for each fork, 0 where there is none
 NO_PROCESS = -1
 _UNITS = {"K": 10, "M": 20, "G": 30, "T": 40}
 
@@ -90,7 +88,9 @@ class Spare:
 
     def _taken(self, frame: Frame) -> dict[str, object]:
         try:
-            self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
+            heavy = self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
+        except duckdb.FatalException:
+            raise  # the database is lost
         except ViewFailed as error:
             cause = error.__cause__
             damage = None
@@ -102,7 +102,7 @@ class Spare:
             return {"kind": "refused", "message": from_engine(error, "").message}
         except EverviewError as error:
             return {"kind": "refused", "message": str(error)}
-        return {"kind": "taken"}
+        return {"kind": "taken", "heavy": heavy}
 
     def _fork(self) -> bool:
         try:
@@ -124,7 +124,7 @@ class Spare:
             self._front.close()
             self._follower.close()
             wire = Wire(socket.socket(fileno=descriptor))
-            room = Room(self._root, self._memory) if data == frames.FOR_PAST else None
+            room = Room(self._root, self._memory) if data == FOR_PAST else None
             Worker(wire, self._tables, self._limits, self._readable, room).run()
         os.close(descriptor)
         try:
@@ -145,7 +145,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # workers that ended leave nothing behind
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the front says when
     confine.prepare()
-    guard.prepare()
     front = socket.socket(fileno=options.front)
     follower = Wire(socket.socket(fileno=options.follower))
     Spare(front, follower, options.state.absolute(), options.memory).run()

@@ -21,10 +21,8 @@ import pyarrow as pa
 
 from schemas.compile import CompiledRaw, raw
 from schemas.compile.sql import name, texts
-from schemas.errors import DamagedFile
 from serving import catalog
 from serving.coverage import SCHEMA as INTERNAL
-from serving.envelope import Code, RequestError
 from serving.worker.laid import LaidFile
 
 SCHEMA = "raw"
@@ -38,10 +36,10 @@ _UNTIL = Template("SELECT * FROM ($events) WHERE $epoch <= $until")
 _VIEW = Template("CREATE OR REPLACE VIEW $view AS $select")
 _FILES = Template("read_parquet($paths, hive_partitioning = false)")
 _LISTED = Template("CREATE OR REPLACE TABLE $table AS FROM new_rows")
-_READ = Template("SELECT path, name, stamp FROM $table")
+_READ = Template("SELECT path, local, stamp FROM $table")
 _FIELDS: dict[str, pa.DataType] = {
-    "path": pa.string(),
-    "name": pa.string(),
+    "path": pa.string(),  # as the ledger has it
+    "local": pa.string(),
     "stamp": pa.list_(pa.int64()),
 }
 _SCHEMA = pa.schema(_FIELDS)
@@ -51,9 +49,7 @@ _SCHEMA = pa.schema(_FIELDS)
 class RawFile:
     """A file of the master that was read whole and is what the ledger says."""
 
-    path: Path
-    name: str  # the ledger's
-    stamp: tuple[int, int, int]  # when it was read
+    file: LaidFile
     accepted_by: str  # a version of the stream
 
 
@@ -100,7 +96,9 @@ class ServedRaw:
         for each in new.files:
             by_version.setdefault(each.accepted_by, []).append(each)
         parts = [
-            self.compiled.rows(_FILES.substitute(paths=texts(str(f.path) for f in files)), version)
+            self.compiled.rows(
+                _FILES.substitute(paths=texts(str(f.file.local) for f in files)), version
+            )
             for version, files in by_version.items()
         ]
         columns = ", ".join(name(column) for column, _ in self.compiled.held)
@@ -129,8 +127,9 @@ class ServedRaw:
         return self.compiled.repeats(self._events) if self.compiled.key else None
 
     def _list(self, connection: duckdb.DuckDBPyConnection, files: Iterable[RawFile]) -> None:
+        laid = [each.file for each in files]
         listed = [
-            {"path": str(each.path), "name": each.name, "stamp": each.stamp} for each in files
+            {"path": each.path, "local": str(each.local), "stamp": each.stamp} for each in laid
         ]
         connection.register(NEW, pa.Table.from_pylist(listed, _SCHEMA))
         connection.execute(_LISTED.substitute(table=_internal("files", self.compiled.stream)))
@@ -146,23 +145,10 @@ def create(connection: duckdb.DuckDBPyConnection, streams: Iterable[ServedRaw]) 
 
 
 def files(connection: duckdb.DuckDBPyConnection, streams: Iterable[str]) -> list[LaidFile]:
-    """The files that a statement over these streams reads; a `RequestError` names one that is not
-    as it was when checked."""
-    found: list[LaidFile] = []
-    for stream in streams:
-        query = _READ.substitute(table=_internal("files", stream))
-        for path, ledgers, checked in connection.execute(query).fetchall():
-            each = LaidFile(ledgers, Path(path), (checked[0], checked[1], checked[2]))
-            try:
-                each.check()
-            except DamagedFile as error:
-                message = (
-                    f"file {ledgers!r} of raw.{stream} must be as it was when it was checked; got "
-                    "another one, or none. It is looked at again; ask again"
-                )
-                raise RequestError(Code.NOT_READY, message) from error
-            found.append(each)
-    return found
+    """The files that a statement over these streams reads, in the transaction of the connection."""
+    queries = (_READ.substitute(table=_internal("files", stream)) for stream in streams)
+    rows = (row for query in queries for row in connection.execute(query).fetchall())
+    return [LaidFile(path, Path(local), (a, b, c)) for path, local, (a, b, c) in rows]
 
 
 def _internal(what: str, stream: str) -> str:

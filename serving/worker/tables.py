@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -63,12 +63,21 @@ class Change:
     catalog: Mapping[str, pa.Table] = field(default_factory=dict)  # relations that are replaced
 
 
+@dataclass(frozen=True)
+class State:
+    """What is served after a change: its number, and what is covered, by lower-case name."""
+
+    number: int = 0
+    views: Mapping[str, Coverage] = field(default_factory=dict)
+    streams: Mapping[str, StreamCoverage] = field(default_factory=dict)
+
+
 READING_MEMORY = "512MB"  # of the engine that reads files
 
 
 class Tables:
     """A locked-down database in memory. One thread applies changes; any may take cursors, and read
-    the state before a change while it is being made. `number` is that of the last change that is
+    the state before a change while it is being made. `state` is that of the last change that is
     whole.
 
     Views may read files beneath the folders `readable`, and from nowhere else; DuckDB would write
@@ -83,8 +92,8 @@ class Tables:
         self._engine = engine.connect(memory_limit=READING_MEMORY)
         self._parent = duckdb.connect(":memory:", config=config)
         self._cursors = threading.Lock()  # a connection is not to be used by two threads at once
-        self._turn = threading.Lock()  # so that a snapshot knows its number
-        self.number = 0
+        self._turn = threading.Lock()  # so that a snapshot knows its state
+        self.state = State()
         self._parent.execute(f"CREATE SCHEMA {SCHEMA}")
         self._parent.execute(f"CREATE SCHEMA {raw.SCHEMA}")
         _lock_down(self._parent, readable)
@@ -97,27 +106,35 @@ class Tables:
         catalog.create(self._writer)
         raw.create(self._writer, ())
 
-    def apply(self, change: Change, number: int | None = None) -> None:
-        """Make a change whole. If it raises, nothing has changed; `ViewFailed` blames a view."""
+    def apply(self, change: Change, number: int | None = None) -> bool:
+        """Make a change whole; whether a relation was made anew, which is heavy. If it raises,
+        nothing has changed; `ViewFailed` blames a view."""
         views, raws = dict(self._views), dict(self._raws)
         self._writer.execute("BEGIN TRANSACTION")
         try:
-            self._apply(change, views, raws)
+            anew = self._apply(change, views, raws)
+            state = State(
+                self.state.number if number is None else number,
+                {each.view.lower(): each for each in change.coverage},
+                {each.stream.lower(): each for each in change.streams},
+            )
             with self._turn:
                 self._writer.execute("COMMIT")
-                self.number = self.number if number is None else number
+                self.state = state
         except BaseException:
-            self._writer.execute("ROLLBACK")
+            with suppress(duckdb.Error):  # there is none where the COMMIT failed
+                self._writer.execute("ROLLBACK")
             raise
         self._views, self._raws = views, raws
+        return anew
 
     @contextmanager
-    def beginning(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[int]:
-        """Begin a transaction that reads. Its snapshot is taken by the first statement in the
-        block, and has all up to the change of the number that is given."""
+    def beginning(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[State]:
+        """Begin a transaction that reads. Its snapshot is taken by the first statement that is
+        bound in the block, and is of the state that is given."""
         with self._turn:
             cursor.execute("BEGIN TRANSACTION READ ONLY")
-            yield self.number
+            yield self.state
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of its own for one request; whoever takes it closes it."""
@@ -131,7 +148,8 @@ class Tables:
 
     def _apply(
         self, change: Change, views: dict[str, ServedView], raws: dict[str, ServedRaw]
-    ) -> None:
+    ) -> bool:
+        anew = bool(change.create or change.raw)
         for name in change.drop:
             views.pop(name).drop(self._writer)
         for new in change.create:
@@ -139,7 +157,7 @@ class Tables:
                 self._create(new, views)
         for new in change.swap:
             with _named(new.view.name, while_loading=True):
-                self._swap(new, views)
+                anew = not self._swap(new, views) or anew
         for name, partials in change.partials.items():
             with _named(name):
                 views[name].apply(self._writer, partials)
@@ -155,6 +173,7 @@ class Tables:
         coverage.write(self._writer, change.coverage, change.streams)
         catalog.write(self._writer, change.catalog)
         catalog.append(self._writer, change.epochs)
+        return anew
 
     def _create(self, new: NewView, views: dict[str, ServedView]) -> None:
         before = views.pop(new.view.name, None)
@@ -166,7 +185,8 @@ class Tables:
         for partials in new.rounds(self._engine):
             served.apply(self._writer, partials)
 
-    def _swap(self, new: NewView, views: dict[str, ServedView]) -> None:
+    def _swap(self, new: NewView, views: dict[str, ServedView]) -> bool:
+        """Whether the tables could stay."""
         before, after = views[new.view.name], None
         if new.batch is not None:
             after = before.swapped(self._writer, new.batch)
@@ -174,6 +194,7 @@ class Tables:
             self._create(new, views)
         else:
             views[new.view.name] = after
+        return after is not None
 
 
 @contextmanager

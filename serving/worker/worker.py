@@ -21,19 +21,18 @@ from typing import Any, NoReturn
 
 import duckdb
 
-from serving.envelope import Code, RequestError
+from serving.envelope import Code, RequestError, from_engine
 from serving.frames import Frame, Wire
 from serving.log import raised
 from serving.query import Head, Query
 from serving.worker import guard
-from serving.worker.confine import STEPS, Limits, confine
-from serving.worker.job import Job
+from serving.worker.confine import Limits, confine
+from serving.worker.job import LOST, Job
 from serving.worker.past import Room
 from serving.worker.tables import Change, Tables
 
 PART_BYTES = 2**20  # of an answer, in one frame
-# of a confinement: a worker ends with the front, and goes on without the spare that it is a fork of
-LAYERS = frozenset(STEPS) - {"parent"}
+BEHIND_BYTES = 2**28  # of changes in memory; a worker that has more of them ends
 
 
 class Worker:
@@ -54,17 +53,16 @@ class Worker:
         self._changes: queue.SimpleQueue[Frame] = queue.SimpleQueue()
         self._moved = threading.Condition()  # a change is whole, or a query was stopped
         self._busy = threading.Lock()  # held by a statement that runs
-        self._lock = threading.Lock()
+        self._behind = 0  # bytes of changes that were not taken yet
+        self._lock = threading.Lock()  # for that, and what follows
         self._job: tuple[int, Job] | None = None
         self._cancelled: set[int] = set()
 
     def run(self) -> NoReturn:
         """Never returns: it ends with the front, or by its hand."""
         try:
-            held = confine(
-                self._limits, self._readable, keep={0, 1, 2, self._front.fileno()}, layers=LAYERS
-            )
-            hello = {"number": self._tables.number, "confinement": held.json()}
+            held = confine(self._limits, self._readable, keep={0, 1, 2, self._front.fileno()})
+            hello = {"number": self._tables.state.number, "confinement": held.json()}
             self._front.send({"kind": "hello", **hello})
             threading.Thread(target=self._listen, daemon=True).start()
             threading.Thread(target=self._change, daemon=True).start()
@@ -83,23 +81,35 @@ class Worker:
         finally:
             os._exit(1)
 
-    def _listen(self) -> None:
-        while (frame := self._front.receive()) is not None:
-            if frame.kind == "cancel":
-                self._cancel(int(frame.header["id"]))
-            elif frame.kind == "change":
-                self._changes.put(frame)
-            else:
-                self._todo.put(frame)
+    def _listen(self) -> NoReturn:
+        """A worker that does not listen, as a statement has taken all memory, is none."""
+        try:
+            while (frame := self._front.receive()) is not None:
+                if frame.kind == "cancel":
+                    self._cancel(int(frame.header["id"]))
+                elif frame.kind == "change":
+                    self._fall_behind(len(frame.payload))
+                    self._changes.put(frame)
+                else:
+                    self._todo.put(frame)
+        except BaseException:  # noqa: BLE001 to say why would wait for others that send
+            os._exit(1)
         os._exit(0)
+
+    def _fall_behind(self, size: int) -> None:
+        with self._lock:
+            self._behind += size
+        if self._behind > BEHIND_BYTES:
+            os._exit(1)
 
     def _change(self) -> NoReturn:
         try:
             while True:
                 frame = self._changes.get()
                 number = int(frame.header["number"])
-                if number > self._tables.number:  # else it was forked after it
+                if number > self._tables.state.number:  # else it was forked after it
                     self._take(pickle.loads(frame.payload), number)
+                self._fall_behind(-len(frame.payload))
         except BaseException as error:  # noqa: BLE001 it ends here, whatever it was
             self._end(error)
 
@@ -126,7 +136,7 @@ class Worker:
             job.stop(_stopped())
         least = int(frame.header["least"])
         with self._moved:
-            self._moved.wait_for(lambda: self._tables.number >= least or job.stopped)
+            self._moved.wait_for(lambda: self._tables.state.number >= least or job.stopped)
         try:
             if self._room is not None:
                 self._recall(self._room, number, query)
@@ -134,12 +144,16 @@ class Worker:
                 job.run(_Answer(self._front, number, job))
             said: dict[str, Any] = {"kind": "end"}
         except RequestError as error:
-            told = {"code": error.code, "message": error.message}
-            said = {"kind": "error", **told, "line": error.line, "column": error.column}
+            said = _refusal(error)
         except MemoryError:
             message = "statement needs more memory than a worker has"
-            told = {"code": Code.TOO_LARGE, "message": message}
-            said = {"kind": "error", **told, "line": None, "column": None}
+            said = _refusal(RequestError(Code.TOO_LARGE, message))
+        except LOST as error:
+            told = from_engine(error, query.sql).message
+            message = f"the engine failed in this statement: {told}"
+            refused = _refusal(RequestError(Code.INTERNAL, message))
+            self._front.send({**refused, "id": number, "last": True})
+            raise
         finally:
             with self._lock:
                 self._job = None
@@ -184,7 +198,6 @@ class _Answer:
                 "kind": "head",
                 "id": self._query,
                 "number": self._job.number,
-                "media_type": head.media_type,
                 "coverage": list(head.coverage),
                 "steady": head.steady,
                 "row_count": head.row_count,
@@ -195,6 +208,11 @@ class _Answer:
     def part(self, data: bytes) -> None:
         for at in range(0, len(data), PART_BYTES):
             self._front.send({"kind": "part", "id": self._query}, data[at : at + PART_BYTES])
+
+
+def _refusal(error: RequestError) -> dict[str, Any]:
+    told = {"code": error.code, "message": error.message}
+    return {"kind": "error", **told, "line": error.line, "column": error.column}
 
 
 def _stopped() -> RequestError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping
 from typing import Any
 
 from serving.query import Head, Query, Reply
@@ -44,7 +44,7 @@ class Scripted:
 
 
 def reply(
-    body: bytes | AsyncIterator[bytes], kind: str = JSON, *coverage: dict[str, Any]
+    body: bytes | AsyncGenerator[bytes], kind: str = JSON, *coverage: dict[str, Any]
 ) -> Callable[[], Awaitable[Reply]]:
     """An answer with that body."""
 

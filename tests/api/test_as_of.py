@@ -63,6 +63,7 @@ COLUMNS = (
     ("twice", "INTEGER"),
 )
 LAST = 13
+NOW = datetime(2027, 1, 1, tzinfo=UTC)
 
 
 class Told:
@@ -105,7 +106,7 @@ def views(*names: str) -> list[Relation]:
 
 
 def described(world: SealedWorld, when: int | str, *names: str) -> Past:
-    told = describe(world.ledger, DataRoot(world.state), views(*names), when, {})
+    told = describe(world.ledger, DataRoot(world.state), views(*names), when, {}, NOW)
     travelled: Past = pickle.loads(pickle.dumps(told))
     return travelled
 
@@ -157,7 +158,7 @@ def ask(world: SealedWorld, sql: str, when: Any) -> dict[str, Any]:
             relations = guard.check(cursor, sql).relations
         with open_ledger(world.state) as ledger:
             try:
-                past = describe(ledger, world.root, relations, when, {})
+                past = describe(ledger, world.root, relations, when, {}, NOW)
             except DamagedFile as error:  # as the follower says it
                 raise RequestError(Code.NOT_READY, str(error)) from error
         room.fill(past)
@@ -287,6 +288,8 @@ def test_what_an_answer_covers_and_what_is_refused(world: SealedWorld, tmp_path:
     for sql, when, code, words in (
         ("FROM everything", 6, Code.BAD_REQUEST, "from 0 to 5, the last one of stream 'hits'"),
         ("FROM everything", -1, Code.BAD_REQUEST, "from 0 to 5"),
+        ("FROM everything", "2027-01-01T01:00:00+00:59", Code.BAD_REQUEST, "has been"),
+        ("SELECT 1", "2027-01-02", Code.BAD_REQUEST, "it is 2027-01-01T00:00:00.000Z"),
         ("FROM everything", "yesterday", Code.BAD_REQUEST, "got 'yesterday'"),
         ("FROM everview.duplicates", 3, Code.BAD_REQUEST, "as it is now alone"),
         ("FROM nowhere", 3, Code.UNKNOWN_VIEW, "there is: by_key"),
@@ -445,9 +448,10 @@ def test_what_the_follower_has_checked_is_not_read_again(
     relations, (file,) = views("everything", "raw.hits"), world.master()
     for known, count in ((served.follower.checker.stamps(), 0), ({}, 1)):
         read.clear()
-        describe(world.ledger, DataRoot(world.state), relations, 1, known)
+        describe(world.ledger, DataRoot(world.state), relations, 1, known, NOW)
         assert read.count(file.file.path) == count
     (world.state / file.file.path).touch()
     read.clear()
-    describe(world.ledger, DataRoot(world.state), relations, 1, served.follower.checker.stamps())
+    known = served.follower.checker.stamps()
+    describe(world.ledger, DataRoot(world.state), relations, 1, known, NOW)
     assert read.count(file.file.path) == 1

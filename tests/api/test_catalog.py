@@ -107,6 +107,11 @@ def test_versions(answers: httpx.Client) -> None:
 def test_epochs(answers: httpx.Client) -> None:
     sql = "SELECT first_epoch, last_epoch, sealed, accepted FROM everview.epochs ORDER BY 1"
     assert told(answers, sql) == [[1, 2, True, 40], [3, 3, True, 20], [4, 4, False, 20]]
+    sql = (
+        "SELECT e.position FROM everview.epochs e JOIN everview.views v ON v.epoch = e.last_epoch "
+        "WHERE view = 'keys' AND e.position = v.position::VARCHAR"
+    )
+    assert told(answers, sql) == [['{"0":80}']]
 
 
 def test_epochs_are_listed_with_the_state_that_counts_them(world: World) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 import zlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -20,7 +20,7 @@ LARGE = b"".join(b"%d,some words that are said again and again\r\n" % n for n in
 EDGE = b"x" * LEAST_BYTES
 
 
-async def parts() -> AsyncIterator[bytes]:
+async def parts() -> AsyncGenerator[bytes]:
     for at in range(0, len(LARGE), 70_001):
         yield LARGE[at : at + 70_001]
 

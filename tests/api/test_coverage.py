@@ -10,7 +10,6 @@ from typing import Any
 import httpx
 import pytest
 
-from serving import coverage
 from serving.coverage import Coverage
 from serving.worker.tables import Change, Tables
 from tests.api.world import Row, Served, World, ask, serving
@@ -102,29 +101,17 @@ def test_a_reader_keeps_its_state_while_tables_are_made_anew(
     served = Served(world.state)
     served.catch_up()
     reader = served.tables.cursor()
-    reader.execute("BEGIN TRANSACTION READ ONLY")
-    before = coverage.read(reader, ["by_key"])["by_key"]
+    with served.tables.beginning(reader) as before:
+        asked = reader.sql("SELECT sum(hits) FROM by_key")
     for epoch in (5, 6, 7):
         world.epoch(rows(epoch))
         served.catch_up()
-    assert reader.execute("SELECT sum(hits) FROM by_key").fetchall() == [(len(world.told[1]),)]
-    assert coverage.read(reader)["by_key"] == before
+    assert asked.fetchall() == [(len(world.told[1]),)]
+    assert before.views["by_key"].epoch == 1
+    assert served.tables.state.views["by_key"].epoch == 4
     reader.execute("ROLLBACK")
     reader.close()
     assert served.rows("SELECT sum(hits) FROM by_key") == [(len(world.told[4]),)]
-
-
-def test_coverage_reads_back() -> None:
-    tables = Tables()
-    one = Coverage(
-        "A view", "v", "s", 0, 3, {"0": 5, "10": 7}, "2026-01-01T00:00:00.000Z", None, None
-    )
-    two = Coverage("b", "w", "s", 0, 0, {}, None, "why", "is not ready")
-    tables.apply(Change((one, two)))
-    cursor = tables.cursor()
-    assert coverage.read(cursor) == {"a view": one, "b": two}
-    assert coverage.read(cursor, ["a view", "c"]) == {"a view": one}
-    assert coverage.read(cursor, []) == {}
 
 
 def test_states_that_nobody_reads_are_let_go() -> None:

@@ -6,10 +6,11 @@ import json
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import httpx
 import pytest
 
-from serving.envelope import MESSAGE_BYTES, STATUSES, Code, RequestError
+from serving.envelope import MESSAGE_BYTES, STATUSES, Code, RequestError, from_engine
 from serving.worker.guard import SQL_BYTES
 from tests.api.world import Served, World, ask, serving
 
@@ -95,6 +96,35 @@ def test_fields_that_cannot_be_meant(
     assert error(client.post("/sql", json={"sql": "SELECT 1", **fields}))["code"] == code
 
 
+FIELDS = (
+    "fields must be some of as_of, format, integers, max_rows, params, sql, strict, timeout_ms, or "
+    "queries with an array of such; got "
+)
+EACH = "params must be a value for each ? or $name of the statement; "
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"query": "SELECT 1"}, f"{FIELDS}query too; the statement is the field sql"),
+        ({"sql": "SELECT 1", "maxrows": 1}, f"{FIELDS}maxrows too; did you mean max_rows?"),
+        ({"sql": "SELECT 1", "x": 1, "y": 1}, f"{FIELDS}x, y too"),
+        ({"sql": "SELECT ?, $2"}, f"{EACH}got none for 1, 2"),
+        ({"sql": "SELECT $a", "params": {"b": 1}}, f"{EACH}got none for a"),
+        ({"sql": "SELECT ?", "params": [1, 2]}, f"{EACH}the statement has no 2"),
+        ({"sql": "SELECT 1", "params": [1, 2]}, f"{EACH}got 2 for 0"),
+        (
+            {"sql": "SELECT ?", "params": [10**60]},
+            "params must be values that SQL has; an integer has at most 128 bits",
+        ),
+    ],
+)
+def test_fields_are_told_in_words(
+    client: httpx.Client, fields: dict[str, Any], message: str
+) -> None:
+    assert error(client.post("/sql", json=fields))["message"] == message
+
+
 @pytest.mark.parametrize(
     ("body", "content_type", "code"),
     [
@@ -102,6 +132,12 @@ def test_fields_that_cannot_be_meant(
         (b"[]", "application/json", Code.BAD_REQUEST),
         (b'{"sql": "SELECT ?", "params": [NaN]}', "application/json", Code.BAD_REQUEST),
         (b"[" * 100_000, "application/json", Code.BAD_REQUEST),
+        (b'{"sql": "SELECT 1", "sql": "SELECT 2"}', "application/json", Code.BAD_REQUEST),
+        (
+            b'{"sql": "SELECT ?", "params": [{"a": 1, "a": 2}]}',
+            "application/json",
+            Code.BAD_REQUEST,
+        ),
         (b"SELECT '\xff'", "text/plain", Code.BAD_REQUEST),
         (json.dumps({"sql": "SELECT '\ud800'"}).encode(), "application/json", Code.BAD_REQUEST),
         (b"sql=SELECT+1", "application/x-www-form-urlencoded", Code.MEDIA_TYPE),
@@ -135,6 +171,7 @@ def test_bodies_that_cannot_be_read(
         ("GET", "/views/%2e%2e/%2e%2e", {}, Code.NOT_FOUND),
         ("GET", "/sql%2f?q=SELECT+1", {}, Code.NOT_FOUND),
         ("GET", "/sql?q=SELECT+1&params=[1]", {}, Code.BAD_REQUEST),
+        ("GET", "/sql?q=SELECT+1&max_rows=1&max_rows=2", {}, Code.BAD_REQUEST),
         ("GET", "/sql?q=SELECT+1&sql=SELECT+2", {}, Code.BAD_REQUEST),
         ("GET", "/sql?q=SELECT+1&token=x", {}, Code.BAD_REQUEST),
         ("POST", "/views", {}, Code.METHOD_NOT_ALLOWED),
@@ -150,6 +187,16 @@ def test_requests_that_lead_nowhere(
     client: httpx.Client, method: str, path: str, headers: dict[str, str], code: Code
 ) -> None:
     assert error(client.request(method, path, headers=headers))["code"] == code
+
+
+def test_who_asks_in_a_wrong_way_is_told_the_right_one(client: httpx.Client) -> None:
+    assert error(client.get("/"))["message"] == (
+        "there is nothing at /; there is: /sql, /views, /streams, /events, /healthz, /readyz, "
+        "/metrics (docs/queries.md)"
+    )
+    form = {"Content-Type": "application/x-www-form-urlencoded"}
+    told = error(client.post("/sql", content="SELECT 1", headers=form))["message"]
+    assert "a statement with the header Content-Type: text/plain, or JSON" in told
 
 
 def test_methods(client: httpx.Client) -> None:
@@ -207,6 +254,24 @@ def test_a_view_is_not_answered_before_its_state_at_the_start(tmp_path: Path) ->
         assert ask(client, "SELECT 1").status_code == 200
         served.catch_up()
         assert ask(client, "SELECT k, hits FROM by_key").json()["rows"] == [["a", 2]]
+
+
+@pytest.mark.parametrize(
+    ("sql", "message"),
+    [
+        (
+            "SELECT list(i) FROM range(10_000_000) t(i)",
+            "statement needs more memory than the 19.0 MiB that a worker has, its tables included; "
+            "ask for less of it",
+        ),
+        ("SELECT " + "+".join("1" * 5_000), "Max expression depth limit of 1000 exceeded."),
+    ],
+)
+def test_no_advice_that_nobody_can_follow(sql: str, message: str) -> None:
+    connection = duckdb.connect(config={"memory_limit": "20MB", "errors_as_json": "true"})
+    with pytest.raises(duckdb.Error) as caught:
+        connection.sql(sql).fetchall()
+    assert from_engine(caught.value, sql).message == message
 
 
 def test_every_code_has_a_status() -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -363,7 +364,7 @@ def test_statements_go_on_while_a_change_is_made(
         job.run(sink)
         return job.number, json.loads(sink.body())["rows"][0][0]
 
-    served.tables.number = 6
+    served.tables.state = replace(served.tables.state, number=6)
     monkeypatch.setattr(ServedView, "apply", slow)
     monkeypatch.setattr(served.tables, "apply", partial(served.tables.apply, number=7))
     world.epoch([{"k": "a", "n": 1}])

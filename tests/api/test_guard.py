@@ -241,6 +241,7 @@ def test_a_function_that_does_not_exist_is_named_with_its_place(client: httpx.Cl
     answer = ask(client, "SELECT cuont(*) FROM by_key")
     assert answer.status_code == 400
     assert "'cuont' must exist" in answer.json()["error"]["message"]
+    assert answer.json()["error"]["message"].endswith("; did you mean 'count'?")
     assert answer.json()["error"]["column"] == 8
 
 
@@ -334,9 +335,20 @@ def test_show_tables_shows_views_alone(client: httpx.Client) -> None:
 def test_a_refusal_lists_the_views(client: httpx.Client) -> None:
     message = ask(client, "FROM nowhere").json()["error"]["message"]
     assert message == (
-        "name 'nowhere' must be a view; there is: "
+        "name 'nowhere' must be a view, raw.STREAM or everview.RELATION; views are: "
         "all_visitors, by_key, by_two, everything, keys, visitors"
     )
+
+
+def test_the_name_of_a_stream_leads_to_its_events(client: httpx.Client) -> None:
+    message = ask(client, "FROM Hits").json()["error"]["message"]
+    assert "; the events of that stream are raw.hits; views are: " in message
+
+
+@pytest.mark.parametrize("sql", ["DESCRIBE", "SHOW", "SHOW DATABASES"])
+def test_show_says_what_can_be_shown(client: httpx.Client, sql: str) -> None:
+    message = ask(client, sql).json()["error"]["message"]
+    assert message.startswith("SHOW must be SHOW TABLES or SHOW and a view; DESCRIBE and ")
 
 
 @pytest.mark.parametrize("depth", [300, 900, 3000])

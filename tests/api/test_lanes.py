@@ -15,6 +15,7 @@ from serving.front.board import Board
 from serving.front.cache import Cache
 from serving.front.lanes import Job, Lanes
 from serving.query import Query
+from tests.api.waiting import until
 
 STOPPED = RequestError(Code.DEADLINE, "late")
 
@@ -25,6 +26,7 @@ class Played:
     def __init__(self, crew: PlayedPool) -> None:
         self.crew = crew
         self.run: Any = None
+        self.number = 0  # the last change that it has
         self.id = 0
         self.cancelled: list[int] = []
         self.killed: str | None = None
@@ -84,7 +86,7 @@ class Played:
 
 class PlayedPool:
     def __init__(self, size: int) -> None:
-        self.size = size
+        self.for_slow = size - 1
         self.reached = 0
         self.begun: list[str] = []
         self.workers = [Played(self) for _ in range(size)]
@@ -116,20 +118,16 @@ def played(scenario: Callable[[PlayedPool, Lanes], Coroutine[Any, Any, None]]) -
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The times of the lanes, a tenth of what they are."""
     monkeypatch.setattr(lanes, "FAST_SECONDS", 0.02)
+    monkeypatch.setattr(lanes, "CROWDED_SECONDS", 0.005)
     monkeypatch.setattr(lanes, "GRACE_SECONDS", 0.1)
     monkeypatch.setattr(lanes, "AGAIN_SECONDS", 0.005)
 
 
 def job(board: Lanes, sql: str, user: str = "a", seconds: float = 10.0) -> Job:
-    made = Job(query(sql), user, seconds, board)
+    made = Job(query(sql), user, asyncio.get_running_loop().time() + seconds, board)
     made.waiting += 1
     board.put(made)
     return made
-
-
-async def until(true: Callable[[], bool]) -> None:
-    while not true():
-        await asyncio.sleep(0.001)
 
 
 def test_a_small_answer_is_whole() -> None:
@@ -278,24 +276,57 @@ def test_a_worker_that_was_held_back_is_free_for_the_next() -> None:
     played(scenario)
 
 
-def test_what_cannot_be_sent_fails_alone() -> None:
+def test_what_nobody_waits_for_does_not_begin_again() -> None:
     async def scenario(pool: PlayedPool, board: Lanes) -> None:
-        def refuse(run: Any, header: dict[str, Any]) -> None:  # noqa: ARG001
-            raise RecursionError
-
-        worker = pool.workers[-1]
-        worker.begin = refuse  # type: ignore[method-assign]
-        asked = job(board, "deep")
-        with pytest.raises(RequestError, match="could not be sent"):
-            await asked.reply
-        assert board.running == 0
-        assert worker in pool.free()
+        deaf, other = job(board, "deaf"), job(board, "other")
+        await until(lambda: any(each.cancelled for each in pool.busy()))
+        (stopped,) = (each for each in pool.busy() if each.cancelled)
+        asked = deaf if stopped.sql == "deaf" else other
+        asked.leave(STOPPED)
+        await until(lambda: stopped.killed is not None)
+        assert (stopped.killed, asked.ended, board.waiting) == ("deadline", True, 0)
+        assert len(pool.busy()) == 1
 
     played(scenario)
 
 
-@pytest.mark.parametrize("how", ["error", "killed", "late"])
-def test_a_stream_that_breaks_off_raises(how: str) -> None:
+def test_one_that_ends_its_worker_does_not_begin_again() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        job(board, "one"), job(board, "two")
+        await until(lambda: any(each.cancelled for each in pool.busy()))
+        (stopped,) = (each for each in pool.busy() if each.cancelled)
+        asked = stopped.run
+        stopped.kill("ended")
+        with pytest.raises(RequestError, match="ended; ask again"):
+            await asked.reply
+        assert board.waiting == 0
+
+    played(scenario)
+
+
+def test_a_stream_is_for_who_began_it_or_one_after_him() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        asked = job(board, "large")
+        worker = pool.with_sql("large")
+        worker.head()
+        await asked.reply
+        assert not asked.take()
+        asked.orphaned = True
+        assert [asked.take(), asked.take()] == [True, False]
+
+        whole = job(board, "small")
+        pool.with_sql("small").answer(b"body")
+        await whole.reply
+        assert [whole.take(), whole.take()] == [True, True]
+
+    played(scenario)
+
+
+@pytest.mark.parametrize(
+    ("how", "message"),
+    [("error", "no"), ("killed", "ended; ask again"), ("late", "before its deadline")],
+)
+def test_a_stream_that_breaks_off_raises(how: str, message: str) -> None:
     async def scenario(pool: PlayedPool, board: Lanes) -> None:
         asked = job(board, "breaks", seconds=0.1 if how == "late" else 10)
         worker = pool.with_sql("breaks")
@@ -308,7 +339,7 @@ def test_a_stream_that_breaks_off_raises(how: str) -> None:
             worker.error("bad_sql")
         elif how == "killed":
             worker.kill("ended")
-        with pytest.raises(ConnectionResetError, match="broke off"):
+        with pytest.raises(RequestError, match=message):
             await anext(body)
 
     played(scenario)
@@ -401,6 +432,39 @@ def test_a_worker_is_told_what_its_client_may_have_seen() -> None:
     played(scenario)
 
 
+def test_time_counts_from_when_the_worker_has_the_state() -> None:
+    async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
+        pool.reached = 7
+        waits = job(lanes_, "waits")
+        worker = pool.with_sql("waits")
+        waits.reached(6)
+        await asyncio.sleep(5 * lanes.FAST_SECONDS)
+        assert not waits.slow
+        waits.reached(7)
+        await until(lambda: waits.slow)
+        worker.answer(b"body")
+        assert (await waits.reply).head.row_count == 1
+
+    played(scenario)
+
+
+def test_a_text_that_was_quick_again_is_slow_no_more() -> None:
+    async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
+        first = job(lanes_, "q")
+        await until(lambda: first.slow)
+        pool.with_sql("q").answer(b"")
+        again = job(lanes_, "q")
+        assert again.slow
+        await asyncio.sleep(2 * lanes.CROWDED_SECONDS)
+        pool.with_sql("q").answer(b"")
+        still = job(lanes_, "q")
+        assert still.slow
+        pool.with_sql("q").answer(b"")
+        assert not job(lanes_, "q").slow
+
+    played(scenario)
+
+
 def test_who_asks_the_same_waits_for_the_same() -> None:
     async def scenario(pool: PlayedPool, lanes_: Lanes) -> None:
         board, known = Board().after(coverage(v=1)), Cache()
@@ -427,3 +491,14 @@ def test_a_board_knows_since_when_answers_stand() -> None:
     assert first.behind(second) == ["w"]
     assert second.behind(first) == []
     assert Board().behind(first) == []
+
+
+def test_a_board_may_be_behind_in_a_stream() -> None:
+    def streams(epoch: int, waits: str | None = None) -> Board:
+        told = [{"stream": "s", "epoch": epoch, "raw_waits": waits}]
+        return Board().after(Frame({"kind": "change", "number": 1, "views": [], "streams": told}))
+
+    assert streams(5).behind(streams(5)) == []
+    assert streams(4).behind(streams(5)) == ["s"]
+    assert streams(5, "is not ready").behind(streams(5)) == ["s"]
+    assert streams(5).behind(streams(6, "is not ready")) == []

@@ -67,7 +67,7 @@ def world(tmp_path: Path) -> World:
     return World(tmp_path, views=LAYERED)
 
 
-SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(2, 4))]
+SEEDS = [0, 1, *(pytest.param(seed, marks=pytest.mark.long) for seed in range(2, 12))]
 
 
 @pytest.mark.parametrize("seed", SEEDS)

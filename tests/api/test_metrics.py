@@ -15,13 +15,13 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from schemas.ledger import builds, leases
 from schemas.ledger.builds import build_lease
-from schemas.ledger.figures import differed, figures
+from schemas.ledger.figures import Figures, differed, figures
 from schemas.ledger.instant import ZERO
 from schemas.segment import SegmentReader
 from serving.envelope import Code
 from serving.facts import Facts
 from serving.follower.facts import Facting, facts
-from serving.front.metrics import CODES, KILLED, PREFIX, QueryMetrics, render
+from serving.front.metrics import CODES, KILLED, NO_QUERY, PREFIX, QueryMetrics, render
 from serving.front.watch import Limits, Watch
 from tests.api.test_follow import rows
 from tests.api.world import START, Served, World, ask, serving
@@ -75,6 +75,10 @@ class Measured:
     def samples(self, now: datetime = NOW) -> Samples:
         return read(render(QueryMetrics(), self.facts(now), seconds(now)))
 
+    def of(self, found: Figures) -> Facts:
+        """The facts of other figures than the ledger's."""
+        return facts(self.served.follower, found, self.world.state, NOW)
+
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Measured:
@@ -120,7 +124,7 @@ def test_each_figure_is_what_was_made(made: Measured) -> None:
         ("lag_records", "hits", "0"): 0,
         ("lag_records", "hits", "1"): 8,
         ("low_watermark_timestamp_seconds", "hits", "0"): _low(made),
-        ("events_total", "hits", "accepted"): 46,
+        ("events_total", "hits", "counted"): 46,
         ("events_total", "hits", "duplicate"): 0,
         ("events_total", "hits", "rejected"): 3,
         **{("rejects_total", "hits", why): count for why, count in reasons.items()},
@@ -129,7 +133,6 @@ def test_each_figure_is_what_was_made(made: Measured) -> None:
         ("ledger_transaction_seconds", "hits"): 0.02,
         ("epoch", "hits"): 3,
         ("segments", "hits"): 1,
-        ("master_bytes", "hits"): 0,  # this world seals its runs alone
         ("files", "segment"): 1,
         ("files", "run"): len(runs) - 1,  # that of by_key stopped counting when it was published
         ("lease_token", "stream/hits"): world.lease.token,
@@ -138,7 +141,6 @@ def test_each_figure_is_what_was_made(made: Measured) -> None:
         ("cut", "by_key"): 2,
         ("cut", "keys"): 0,
         ("batch_age_seconds", "by_key"): seconds(NOW) - seconds(START + timedelta(seconds=2)),
-        ("rebuild_seconds", "by_key"): 0,
         ("rebuild_last_success_timestamp_seconds", "by_key"): seconds(published),
         ("proof_failures_total", "by_key"): 1,
         ("proof_failures_total", "keys"): 0,
@@ -164,10 +166,19 @@ def test_each_figure_is_what_was_made(made: Measured) -> None:
 def test_duplicates_are_not_among_the_accepted(made: Measured) -> None:
     found = figures(made.world.ledger)
     stream = replace(found.streams["hits"], accepted=40, duplicates=4, rejected=2)
-    told = facts(
-        made.served.follower, replace(found, streams={"hits": stream}), made.world.state, NOW
-    )
-    assert told["streams"][0]["events"] == {"accepted": 36, "duplicate": 4, "rejected": 2}
+    told = made.of(replace(found, streams={"hits": stream}))
+    assert told["streams"][0]["events"] == {"counted": 36, "duplicate": 4, "rejected": 2}
+
+
+def test_what_is_none_in_this_world_has_its_own_figure(made: Measured) -> None:
+    """It seals its runs alone, and its clock stands still while it builds."""
+    found = figures(made.world.ledger)
+    stream = replace(found.streams["hits"], master_bytes=7)
+    view = replace(found.views["by_key"], build_seconds=12.5)
+    told = made.of(replace(found, streams={"hits": stream}, views={**found.views, "by_key": view}))
+    samples = read(render(QueryMetrics(), told, seconds(NOW)))
+    assert samples["master_bytes", "hits"] == 7
+    assert samples["rebuild_seconds", "by_key"] == 12.5
 
 
 def _low(made: Measured) -> float:
@@ -303,11 +314,24 @@ def test_queries_are_counted_behind_the_route(made: Measured) -> None:
         assert ask(client, "FROM keys").status_code == 200
         assert ask(client, "FROM nowhere").status_code == 404
         assert ask(client, "SELEC 1").status_code == 400
+        assert ask(client, "SELECT 1", nonsense=1).status_code == 400
+        assert client.post("/sql", data={"sql": "SELECT 1"}).status_code == 415
+        assert client.get("/sql?q=x", headers={"Accept": "text/html"}).status_code == 406
+        assert client.get("/views", headers={"Origin": "http://evil.example"}).status_code == 403
+        assert client.delete("/sql").status_code == 405
+        assert client.get("/nope").status_code == 404
+        assert client.get("/views", headers={"X": "x" * 300_000}).status_code == 413
         answer = client.get("/metrics")
     assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
     found = read(answer.content)
     codes = {name[1]: n for name, n in found.items() if name[0] == "queries_total" and n}
     assert codes == {"ok": 1, "unknown_view": 1, "bad_sql": 1}
+    refused = {name[1]: n for name, n in found.items() if name[0] == "refused_total" and n}
+    alone = ("bad_request", "media_type", "not_acceptable", "foreign", "method_not_allowed")
+    assert refused == dict.fromkeys(
+        ("unknown_view", "bad_sql", *alone, "not_found", "too_large"), 1
+    )
+    assert not {name[1] for name in found if name[0] == "queries_total"} & NO_QUERY
     assert found["epoch", "hits"] == 3
 
 
@@ -355,6 +379,6 @@ PROMISED = (
     *("lease_token", "sealing_age_seconds", "cut", "batch_age_seconds", "rebuild_seconds"),
     *("rebuild_last_success_timestamp_seconds", "proof_failures_total", "publications_total"),
     *("freshness_seconds", "queries_total", "query_seconds", "queue_length"),
-    *("workers_killed_total", "load_seconds", "damaged_files_total"),
+    *("workers_killed_total", "refused_total", "load_seconds", "damaged_files_total"),
     *("handoff_gaps", "handoff_doubles", "verify_mismatch_total"),
 )

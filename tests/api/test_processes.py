@@ -9,7 +9,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import psutil
 import pytest
 
 from serving.formats.media import NAMES
-from tests.api.test_run import WAIT_SECONDS, Process
+from tests.api.test_run import Process
+from tests.api.waiting import WAIT_SECONDS, wait
 from tests.api.world import World
 
 pytestmark = pytest.mark.slow
@@ -153,13 +154,6 @@ def served(world: World) -> Iterator[Server]:
     assert not alive, "processes were left behind"
 
 
-def wait(true: Callable[[], bool], seconds: float = WAIT_SECONDS) -> None:
-    limit = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < limit, "it never came"
-        time.sleep(0.01)
-
-
 def pids(processes: list[psutil.Process]) -> set[int]:
     return {each.pid for each in processes}
 
@@ -230,6 +224,19 @@ def test_nothing_outlives_a_killed_front(world: World) -> None:
     again = Server(world)
     assert again.epoch() == 1
     assert again.end(signal.SIGTERM)[0] == 0
+
+
+def test_a_query_does_not_hold_up_the_end(world: World) -> None:
+    server = Server(world)
+    with server.client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(server.ask, SLOW, timeout_ms=60_000)
+        server.is_busy()
+        started = time.monotonic()
+        code, errors = Process.end(server, signal.SIGTERM)  # its client is still asking
+        assert code == 0
+        assert time.monotonic() - started < 4.0
+        assert asked.exception() is not None or asked.result().status_code >= 400
+    assert "Traceback" not in errors
 
 
 def test_publications_swap_while_clients_ask(server: Server) -> None:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Any
 
 import httpx
 import pytest
 
-from serving.coverage import Coverage
 from serving.envelope import Code, RequestError
 from serving.front.coverage_header import HEADER_BYTES, headers
 from serving.front.preferences import tolerated
 from serving.query import Head
+from serving.worker.tables import Change
 from tests.api.scripted import CSV, Scripted, reply
 from tests.api.test_error_shape import error
 from tests.api.world import Served, ask, http
@@ -81,12 +82,9 @@ def test_strict_refuses_what_is_degraded(served: Served, client: httpx.Client) -
     (stream,) = served.follower.streams.values()
     sql = "SELECT hits FROM everything"
     assert ask(client, sql, strict=True).status_code == 200
-    before = [*stream.coverage()]
-    worse = [Coverage(**{**vars(each), "degraded": "it is stale"}) for each in before]
-    from serving import coverage
-
-    cursor = served.tables.cursor()
-    coverage.write(cursor, worse)
+    before = tuple(stream.coverage())
+    worse = tuple(replace(each, degraded="it is stale") for each in before)
+    served.tables.apply(Change(worse, (stream.told(),)))
     try:
         found = ask(client, sql, strict=True)
         assert error(found)["code"] == "degraded"
@@ -95,8 +93,7 @@ def test_strict_refuses_what_is_degraded(served: Served, client: httpx.Client) -
         assert ask(client, sql).json()["coverage"][0]["degraded"] == "it is stale"
         assert ask(client, "SELECT 1", strict=True).status_code == 200
     finally:
-        coverage.write(cursor, before)
-        cursor.close()
+        served.tables.apply(Change(before, (stream.told(),)))
 
 
 def test_coverage_that_is_too_long_for_a_header_is_shortened() -> None:
@@ -136,10 +133,13 @@ def test_preferences() -> None:
     assert tolerated("zstd;q=0, *", ["zstd", "gzip"]) == "gzip"
     assert tolerated("identity, br", ["zstd", "gzip"]) is None
     assert tolerated("", ["zstd", "gzip"]) is None
+    assert tolerated("gzip;q=much", ["zstd", "gzip"]) is None
+    assert tolerated("zstd;q=much, *;q=0.5, gzip;q=0.4", ["zstd", "gzip"]) == "zstd"
+    assert tolerated("zstd, zstd;q=0, gzip;q=.5", ["zstd", "gzip"]) == "gzip"
     assert tolerated("zstd;q=nan, gzip ; Q=0.1, zstd;x=1;q=-1", ["zstd", "gzip"]) == "gzip"
 
 
-async def _two_then(end: RequestError | Exception | None) -> AsyncIterator[bytes]:
+async def _two_then(end: RequestError | Exception | None) -> AsyncGenerator[bytes]:
     yield b"a,b\r\n"
     yield b"1,2\r\n"
     if end is not None:
@@ -173,7 +173,7 @@ def test_an_answer_that_breaks_off_breaks_the_connection(end: Exception, encodin
 
 
 def test_an_answer_that_fails_before_its_first_byte_is_an_error() -> None:
-    async def none() -> AsyncIterator[bytes]:
+    async def none() -> AsyncGenerator[bytes]:
         raise RequestError(Code.DEADLINE, "too late")
         yield b""
 
@@ -182,7 +182,7 @@ def test_an_answer_that_fails_before_its_first_byte_is_an_error() -> None:
 
 
 def test_an_empty_stream_is_an_answer() -> None:
-    async def none() -> AsyncIterator[bytes]:
+    async def none() -> AsyncGenerator[bytes]:
         return
         yield b""
 

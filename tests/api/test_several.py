@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Any
 
 import httpx
@@ -106,18 +106,18 @@ def test_what_breaks_off_or_is_too_large_does_not_spoil_the_others(
     monkeypatch.setattr(route, "ANSWERS_BYTES", 1000)
     closed = []
 
-    async def broken() -> AsyncIterator[bytes]:
+    async def broken() -> AsyncGenerator[bytes]:
         yield b'{"rows": ['
         raise RequestError(Code.INTERNAL, "the worker died")
 
-    async def endless() -> AsyncIterator[bytes]:
+    async def endless() -> AsyncGenerator[bytes]:
         try:
             while True:
                 yield b"x" * 600
         finally:
             closed.append("endless")
 
-    async def parts() -> AsyncIterator[bytes]:
+    async def parts() -> AsyncGenerator[bytes]:
         yield b'{"rows"'
         yield b": []}"
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import httpx
 import pytest
@@ -15,6 +16,7 @@ from serving.front import requests
 from serving.front.listening import SPARE_CONNECTIONS, Limits
 from serving.front.sql import AT_ONCE
 from tests.api.scripted import CSV, Scripted, never, reply
+from tests.api.waiting import wait
 from tests.api.world import http
 
 QUICK = Limits(head_seconds=0.4, body_seconds=0.4, idle_seconds=1, take_seconds=0.5)
@@ -58,6 +60,9 @@ BROKEN: tuple[tuple[bytes, list[int]], ...] = (
     (GET + b"X: " + b"y" * 30_000, [408]),
     (GET + b"X: " + b"y" * 300_000, [413]),
     (GET + b"X: y\r\n" * 30_000, [413]),
+    (GET + b"X: " + b"y" * 60_000 + b"\r\n\r\n", [200]),
+    (GET + b"X: " + b"y" * 70_000 + b"\r\n\r\n", [413]),
+    (b"GET /sql?q=" + b"y" * 70_000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", [413]),
     (POST + b"Content-Length: 10\r\n\r\nSELEC", [408]),
     (POST + b"Expect: 100-continue\r\nContent-Length: 10\r\n\r\n", [100, 408]),
     (POST + b"Transfer-Encoding: chunked\r\n\r\n5\r\nSELEC\r\n", [408]),
@@ -139,7 +144,7 @@ def test_who_waits_idle_gives_way() -> None:
         busy[0].close()
         for each in crowd:
             each.close()
-        wait_for(lambda: client.get("/healthz").status_code == 200)
+        wait(lambda: client.get("/healthz").status_code == 200)
 
 
 def test_idle_connections_are_closed_in_the_end() -> None:
@@ -156,7 +161,7 @@ class Endless:
     def __init__(self) -> None:
         self.parts = self.begun = self.ended = 0
 
-    async def parts_of(self) -> AsyncIterator[bytes]:
+    async def parts_of(self) -> AsyncGenerator[bytes]:
         self.begun += 1
         try:
             while True:
@@ -179,7 +184,7 @@ def test_two_hundred_clients_that_read_a_byte_a_second() -> None:
             raw.connect(("127.0.0.1", client.base_url.port or 0))
             raw.sendall(b"GET /sql?q=x HTTP/1.1\r\nHost: localhost\r\n\r\n")
             slow.append(raw)
-        wait_for(lambda: endless.begun == count)
+        wait(lambda: endless.begun == count)
         limit = time.monotonic() + 30
         while endless.ended < count:
             assert time.monotonic() < limit
@@ -211,9 +216,9 @@ def test_a_client_that_leaves_ends_its_queries(body: object, count: int) -> None
     scripted = Scripted({"x": never})
     with http(scripted) as client:
         with asking(client, body):
-            wait_for(lambda: len(scripted.asked) == count)
+            wait(lambda: len(scripted.asked) == count)
             assert not scripted.cancelled
-        wait_for(lambda: len(scripted.cancelled) == count, 1.0)
+        wait(lambda: len(scripted.cancelled) == count, 1.0)
         assert len(scripted.asked) == count
 
 
@@ -223,11 +228,15 @@ def test_a_client_that_leaves_ends_its_stream() -> None:
         with asking(client, {"sql": "x"}) as raw:
             assert raw.recv(1000).startswith(b"HTTP/1.1 200")
             assert not endless.ended
-        wait_for(lambda: endless.ended == 1, 1.0)
+        wait(lambda: endless.ended == 1, 1.0)
 
 
-def wait_for(condition: Callable[[], bool], seconds: float = 10.0) -> None:
-    limit = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < limit
-        time.sleep(0.01)
+def test_what_the_server_says_of_a_request_is_logged_like_everything(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    with http(Scripted()) as client, connect(client) as raw:
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+        raw.sendall(b"GET /\xff HTTP/1.1\r\n\r\n")
+        assert statuses(rest(raw)) == [400]
+    assert "Invalid HTTP request received." in caplog.messages
+    assert logging.getLogger("uvicorn.error").handlers == []

@@ -132,9 +132,11 @@ def test_the_file_is_read_again_when_it_changes(tmp_path: Path) -> None:
             assert error(answer)["code"] == "not_ready"
             assert str(tmp_path) not in answer.text
             assert client.get("/healthz").status_code == 200
-            assert client.get("/readyz").status_code == 200
+            told = error(client.get("/readyz"))
+            assert (told["code"], told["message"]) == ("not_ready", tokens.UNREADABLE)
         again = tokens.make(file, "bob")
         assert (status(client, again), status(client, bob)) == (200, 401)
+        assert client.get("/readyz").json() == {"ready": True}
 
 
 def test_a_server_does_not_start_without_its_file(

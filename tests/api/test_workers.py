@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
+import subprocess
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -13,6 +15,7 @@ import pytest
 from serving.frames import Frame, Wire
 from serving.front.board import Board
 from serving.front.workers import FRAME_BYTES, Crew, Worker
+from tests.api.waiting import until
 
 HELLO = {"kind": "hello", "number": 0, "confinement": {"active": [], "missing": {}}}
 
@@ -23,6 +26,10 @@ class Heard:
     def __init__(self) -> None:
         self.frames: list[Frame] = []
         self.broke: str | None = None
+        self.at = 0
+
+    def reached(self, number: int) -> None:
+        self.at = number
 
     def told(self, frame: Frame) -> None:
         self.frames.append(frame)
@@ -32,9 +39,9 @@ class Heard:
 
 
 class Scene:
-    def __init__(self) -> None:
+    def __init__(self, describe: Callable[[Worker, Frame], None] | None = None) -> None:
         self.lost: list[Worker] = []
-        self.crew = Crew(Board(), lambda: None, self.lost.append)
+        self.crew = Crew(Board(), lambda: None, self.lost.append, describe)
         self.crew.add(self._fork)
         self.run = Heard()
 
@@ -48,9 +55,12 @@ class Scene:
         self.worker.begin(self.run, {"kind": "query", "id": self.run.number})
 
 
-def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
+def played(
+    scenario: Callable[[Scene], Coroutine[Any, Any, None]],
+    describe: Callable[[Worker, Frame], None] | None = None,
+) -> None:
     async def run() -> None:
-        scene = Scene()
+        scene = Scene(describe)
         try:
             await scenario(scene)
         finally:
@@ -61,11 +71,6 @@ def played(scenario: Callable[[Scene], Coroutine[Any, Any, None]]) -> None:
     asyncio.run(asyncio.wait_for(run(), 20))
 
 
-async def until(true: Callable[[], object]) -> None:
-    while not true():
-        await asyncio.sleep(0.001)
-
-
 def test_it_answers_what_it_was_asked() -> None:
     async def scenario(scene: Scene) -> None:
         await scene.comes()
@@ -74,6 +79,18 @@ def test_it_answers_what_it_was_asked() -> None:
         await until(lambda: scene.worker.run is None)
         assert [each.kind for each in scene.run.frames] == ["part", "end"]
         assert scene.worker.killed is None
+
+    played(scenario)
+
+
+def test_what_runs_hears_of_its_workers_state() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        scene.crew.relay(Frame({"kind": "change", "number": 3, "views": [], "streams": []}))
+        assert scene.crew.shown.number == 0
+        scene.wire.send({"kind": "changed", "number": 3})
+        await until(lambda: scene.run.at == 3)
+        assert scene.crew.shown.number == 3
 
     played(scenario)
 
@@ -91,7 +108,9 @@ def test_it_answers_what_it_was_asked() -> None:
         {"kind": "head", "id": 7, "number": 1},
     ],
 )
-def test_one_that_says_anything_else_is_killed(frame: dict[str, Any]) -> None:
+def test_one_that_says_anything_else_is_killed(
+    frame: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
     async def scenario(scene: Scene) -> None:
         await scene.comes()
         scene.wire.send(frame)
@@ -100,6 +119,70 @@ def test_one_that_says_anything_else_is_killed(frame: dict[str, Any]) -> None:
         assert scene.run.broke == "protocol"
 
     played(scenario)
+    (said,) = caplog.records
+    assert said.exc_info is not None
+    assert said.exc_info[2] is not None  # where, if it is our fault
+
+
+def test_one_that_closes_its_wire_is_ended() -> None:
+    async def scenario(scene: Scene) -> None:
+        with subprocess.Popen(["sleep", "60"]) as process:
+            scene.worker.named(process.pid)
+            await scene.comes()
+            scene.wire.close()
+            await until(lambda: scene.lost)
+            assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
+        assert scene.run.broke == "ended"
+
+    played(scenario)
+
+
+def test_one_that_is_named_late_is_ended_then() -> None:
+    async def scenario(scene: Scene) -> None:
+        scene.worker.kill("deadline")
+        with subprocess.Popen(["sleep", "60"]) as process:
+            scene.worker.named(process.pid)
+            assert await asyncio.to_thread(process.wait, 20) == -signal.SIGKILL
+
+    played(scenario)
+
+
+def test_its_last_words_are_its_last(caplog: pytest.LogCaptureFixture) -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        last = {"kind": "trouble", "error": "E" * 10_000, "raised": ["x" * 10_000] * 3}
+        for _ in range(5):
+            scene.wire.send(last)
+        await until(lambda: scene.lost)
+        assert scene.run.broke == "ended"
+
+    played(scenario)
+    assert [len(each.getMessage()) < 5_000 for each in caplog.records] == [True]
+
+
+def test_one_whose_engine_failed_gets_no_other_query() -> None:
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        scene.wire.send({"kind": "error", "id": 7, "last": True})
+        await until(lambda: scene.lost)
+        assert [each.kind for each in scene.run.frames] == ["error"]
+        assert (scene.worker.killed, scene.run.broke) == ("done", None)
+
+    played(scenario)
+
+
+def test_the_past_is_asked_for_once() -> None:
+    asked: list[Frame] = []
+
+    async def scenario(scene: Scene) -> None:
+        await scene.comes()
+        for _ in range(5):
+            scene.wire.send({"kind": "describe", "id": 7})
+        await until(lambda: scene.lost)
+        assert scene.worker.killed == "protocol"
+
+    played(scenario, lambda _, frame: asked.append(frame))
+    assert len(asked) == 1
 
 
 @pytest.mark.parametrize("hello", [{**HELLO, "number": "x"}, {**HELLO, "confinement": 1}])

@@ -8,7 +8,6 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from serving import coverage
 from serving.envelope import Code, RequestError
 from serving.follower.follow import Follower
 from serving.follower.process import columns
@@ -60,11 +59,7 @@ class ThreadedFront:
         return sink.reply()
 
     def views(self) -> dict[str, dict[str, Any]]:
-        cursor = self._tables.cursor()
-        try:
-            covered = coverage.read(cursor)
-        finally:
-            cursor.close()
+        covered = self._tables.state.views
         shown = {
             view.row.name: columns(view.shown)
             for stream in self._follower.streams.values()

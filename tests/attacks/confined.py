@@ -14,12 +14,10 @@ import mmap
 import os
 import pickle
 import resource
-import select
 import shutil
 import socket
 import sys
 import threading
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,7 +38,6 @@ from tests.api.world import START, Served, World
 
 ALLOWANCE = 512 * 2**20
 DESCRIPTORS = 64
-ORPHAN_SECONDS = 2.0
 CANARY = "canary-5f1c"
 # every type in every form, what DuckDB and pyarrow do late, errors of each kind
 STATEMENTS: Sequence[tuple[str, Any]] = (
@@ -90,8 +87,9 @@ class Work:
         self.changes: list[bytes] = []
         self.apply = served.tables.apply
 
-        def keep(change: Change, number: int | None = None) -> None:  # noqa: ARG001
+        def keep(change: Change, number: int | None = None) -> bool:  # noqa: ARG001
             self.changes.append(pickle.dumps(change))
+            return False
 
         served.tables.apply = keep  # type: ignore[method-assign]
         world.epoch([{"k": "a", "u": 9, "n": 5}])
@@ -151,7 +149,6 @@ class Scene:
         self.descriptor = os.open(self.outside, os.O_RDONLY)
         self.ours, self.theirs = socket.socketpair()
         self.pid = os.getpid()
-        self.layers: list[str] | None = None  # those of the child
         self.work = Work(folder)
 
     def renew(self) -> None:
@@ -333,25 +330,6 @@ def look_into(scene: Scene) -> str:  # noqa: ARG001
     return str(json.loads(os.read(read, 100)))
 
 
-def outlive_parent(scene: Scene) -> str:
-    """A child of a child that ends at once."""
-    read, write = os.pipe()
-    if os.fork() == 0:
-        middle = os.getpid()
-        if os.fork() == 0:
-            limits = Limits(ALLOWANCE, DESCRIPTORS)
-            confine(limits, [], keep={write}, parent=middle, layers=scene.layers)
-            os.write(write, b"here")
-            time.sleep(ORPHAN_SECONDS)
-            os._exit(0)
-        os.read(read, 4)
-        os._exit(0)
-    os.close(write)
-    os.wait()
-    ended, _, _ = select.select([read], [], [], ORPHAN_SECONDS / 2)
-    return "ended" if ended else "lives on"
-
-
 def work(scene: Scene) -> list[Any]:
     """Does it answer as the parent does, and take what comes?"""
     before = scene.work.answers()
@@ -440,7 +418,6 @@ PROBES: dict[str, Callable[[Scene], Any]] = {
         privileges,
         work,
         look_into,
-        outlive_parent,
         core,
         query_tables,
         query_files,
@@ -484,15 +461,13 @@ def _answer(pipe: int, answer: Any) -> None:
 
 
 def _child(scene: Scene, layers: list[str] | None, probe: str, pipe: int) -> Any:
-    scene.layers = layers
     limits = Limits(ALLOWANCE, DESCRIPTORS)
     keep = {scene.ours.fileno(), scene.theirs.fileno(), pipe}
-    parent = 1 if probe == "late" else scene.pid
 
     def tried() -> Any:
         readable = [scene.data, *scene.work.readable]
-        found = confine(limits, readable, keep=keep, parent=parent, layers=layers)
-        return found.json() if probe in ("confinement", "late") else PROBES[probe](scene)
+        found = confine(limits, readable, keep=keep, layers=layers)
+        return found.json() if probe == "confinement" else PROBES[probe](scene)
 
     return _tried(tried)
 

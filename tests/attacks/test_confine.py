@@ -31,7 +31,6 @@ LAYERS = {
     "limits": ["limits"],
     "network": ["network"],
     "user": ["user"],
-    "parent": ["parent"],
     "files": ["user", "files"],
     "hidden": ["user", "hidden"],
     "calls": ["user", "calls"],
@@ -64,7 +63,6 @@ STOPPED: Mapping[str, tuple[Any, Mapping[str, Any]]] = {
     "signal_parent": ("done", {"calls": "EPERM", "files": "EPERM"}),
     "privileges": (None, {"user": ["", "", "1"]}),
     "look_into": ("done", {"hidden": "EACCES"}),
-    "outlive_parent": ("lives on", {"parent": "ended"}),
     "core": (None, {"limits": 0}),
     "engine_copy": ("done", {"files": "IOException", "calls": "IOException"}),
     "engine_overwrite": ("done", {"files": "IOException", "calls": "IOException"}),
@@ -83,7 +81,7 @@ GOES_ON: Mapping[str, Any] = {
 }
 # with all layers another one may be met first; these cannot be tried any more then
 SAME = {"EACCES", "EPERM", "EMFILE", "ENOMEM", "EFBIG", "ENETUNREACH"}
-UNTRIED = {"environment", "privileges", "look_into", "outlive_parent"}
+UNTRIED = {"environment", "privileges", "look_into"}
 
 
 class Children:
@@ -141,7 +139,6 @@ def test_all_layers_together(children: Children) -> None:
         assert str(found) in expected or (found in SAME and expected & SAME), (probe, found)
     for probe, expected_value in GOES_ON.items():
         assert children.ask(None, probe) == (expected_value, True), probe
-    assert children.ask(None, "late") == ("ended with -9", True)
 
 
 def test_a_confined_worker_works(children: Children) -> None:
@@ -173,8 +170,6 @@ def test_what_must_hold(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None
 
 def test_what_a_platform_lacks_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(confine, "LINUX", False)
-    found = confine.confine(Limits(1), [], layers=["network", "parent", "hidden"])
+    found = confine.confine(Limits(1), [], layers=["network", "hidden"])
     assert found.active == ()
-    assert {found.missing[each] for each in ("network", "parent", "hidden")} == {
-        "Linux alone has it"
-    }
+    assert {found.missing[each] for each in ("network", "hidden")} == {"Linux alone has it"}

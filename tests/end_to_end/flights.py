@@ -72,13 +72,14 @@ def project(folder: Path) -> Path:
     return folder
 
 
-def year(seed: int) -> Lines:
-    """The year as it lies in the file, but for one line in fifty that comes late, up to a month;
-    one in forty comes twice, one in two hundred is bent."""
+def sent(seed: int, flights: int) -> Lines:
+    """So many flights of the year, as they lie in the file but for one line in fifty that comes
+    late, up to a month; one in forty comes twice, one in two hundred is bent."""
     with (EXAMPLE / "data" / "flights.csv").open(encoding="utf-8") as file:
         header = file.readline().strip()
         plain = file.read().splitlines()
     assert len(plain) == FLIGHTS
+    del plain[flights:]
     chance = random.Random(seed)
     placed: list[tuple[float, str]] = []
     malformed: set[str] = set()

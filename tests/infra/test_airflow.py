@@ -189,3 +189,4 @@ def test_nothing_answers_while_it_starts(free_port: int) -> None:
     found = airflow.health(free_port, os.getpid())
 
     assert (found.alive, found.ready) == (False, False)
+    assert found.note == f"nothing listens at port {free_port}"

@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
-from look import Counts, LastProof, Look
+import demo
+import duckdb
+import pytest
+from look import COUNTS, Counts, LastProof, Look
 from picture import airlines_per_day, drawn, facts, line
 from rich.console import Console
 
@@ -87,3 +94,38 @@ def test_before_any_flight_it_says_so() -> None:
     assert told["answer"] == "carrier_day: all from speed, to epoch 0; no batch view yet"
     assert (told["sending"], told["degraded"]) == ("the broker is gone", "the stream stopped")
     assert len(shown(seen)) < 20
+
+
+def test_repeats_are_among_what_was_accepted() -> None:
+    connection = duckdb.connect()
+    connection.execute("CREATE SCHEMA everview")
+    connection.execute(
+        "CREATE TABLE everview.epochs AS SELECT 'flights' AS stream, unnest([1, 2]) AS last_epoch, "
+        "last_epoch = 1 AS sealed, 10 AS accepted, 4 AS duplicates, 3 AS rejected"
+    )
+
+    found = connection.execute(COUNTS, {"cut": 1}).fetchall()
+
+    assert found == [(26, 13, 8, 6, 1)]
+
+
+@pytest.mark.parametrize(("publications", "told"), [((3, 3), False), ((3, 3, 4), True)])
+def test_the_first_publication_is_one_of_this_run(
+    monkeypatch: pytest.MonkeyPatch, publications: Sequence[int], told: bool
+) -> None:
+    looks = [replace(SEEN, publications=each) for each in publications]
+
+    def seen(*_: object) -> Look:
+        if not looks:
+            raise KeyboardInterrupt
+        return looks.pop(0)
+
+    monkeypatch.setattr(demo, "look", seen)
+    monkeypatch.setattr(demo, "LOOK_EVERY", 0)
+    monkeypatch.setattr("infra.asking.of", lambda _: None)
+    monkeypatch.setattr("infra.stack.read", lambda _: None)
+    part: Any = SimpleNamespace(said=[], trouble="", words="", turn=lambda _: None)
+    with pytest.raises(KeyboardInterrupt):
+        demo.Watch(Path(), part, part, part, 0.0).run()
+
+    assert any(each.startswith("first publication after") for each in part.said) == told

@@ -26,7 +26,7 @@ ANSWER = {
     ],
 }
 
-Serve = Callable[[int, Any], list[dict[str, Any]]]
+Serve = Callable[..., list[dict[str, Any]]]
 
 
 @pytest.fixture
@@ -34,7 +34,7 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
     """Serves one answer on a state that seems to run; gives the list of what it was asked."""
     servers: list[HTTPServer] = []
 
-    def start(status: int, answer: Any) -> list[dict[str, Any]]:
+    def start(status: int, answer: Any, **headers: str) -> list[dict[str, Any]]:
         asked: list[dict[str, Any]] = []
 
         class Handler(BaseHTTPRequestHandler):
@@ -43,6 +43,8 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
                 body = json.loads(self.rfile.read(length))
                 asked.append({"accept": self.headers["Accept"], **body})
                 self.send_response(status)
+                for name, value in headers.items():
+                    self.send_header(name.replace("_", "-"), value)
                 self.end_headers()
                 text = answer if isinstance(answer, str) else json.dumps(answer)
                 self.wfile.write(text.encode())
@@ -96,6 +98,69 @@ def test_csv_goes_through_as_it_is(
     assert capfdbinary.readouterr().out == b"page,ms\na,1\n"
 
 
+def test_a_past_answer_and_a_strict_one(tmp_path: Path, serve: Serve) -> None:
+    asked = serve(200, ANSWER)
+
+    assert sql(tmp_path, "FROM pages", "--as-of", "7", "--strict") == 0
+    assert sql(tmp_path, "FROM pages", "--as-of", "2026-01-01", "--format", "ndjson") == 0
+
+    assert (asked[0]["as_of"], asked[0]["strict"]) == (7, True)
+    assert (asked[1]["as_of"], asked[1]["accept"]) == ("2026-01-01", "application/x-ndjson")
+    assert "strict" not in asked[1]
+
+
+@pytest.mark.parametrize("word", ["exit", "quit;", "\\q", " EXIT ; "])
+def test_a_prompt_is_left_by_a_word(
+    tmp_path: Path,
+    serve: Serve,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    word: str,
+) -> None:
+    asked = serve(200, ANSWER)
+    lines = iter(["help", "SELECT", "1;", word])
+    monkeypatch.setattr("builtins.input", lambda _: next(lines))
+    monkeypatch.setattr("sys.stdin.isatty", lambda: True)
+
+    assert sql(tmp_path) == 0
+
+    assert [each["sql"] for each in asked] == ["SELECT\n1;"]
+    assert "SHOW TABLES; lists the views" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("form", "answer", "headers", "said"),
+    [
+        ("csv", 'a\n1\n"\n"\n', {"Everview_Truncated": "true"}, "only the first 2 rows"),
+        ("csv", 'a\n1\n"\n"\n', {"Everview_Truncated": "false"}, ""),
+        ("csv", 'a\n1\n"\n""\n"\n', {}, "2 rows, as many as were asked for"),
+        ("csv", 'a\n"1\n\n"\n', {}, ""),
+        ("ndjson", '{"a": 1}\n{"a": "\\""}\n', {}, "2 rows, as many as were asked for"),
+        ("ndjson", '{"a": 1}\n', {}, ""),
+        ("json", ANSWER, {}, "only the first 2 rows"),
+        ("json", '{"rows":[],"truncated":true,"coverage":[]}', {}, "only the first 2 rows"),
+        ("json", {**ANSWER, "truncated": False}, {}, ""),
+    ],
+)
+def test_rows_that_are_left_out_are_told(
+    tmp_path: Path,
+    serve: Serve,
+    capsys: pytest.CaptureFixture[str],
+    form: str,
+    answer: Any,
+    headers: dict[str, str],
+    said: str,
+) -> None:
+    serve(200, answer, **headers)
+
+    assert sql(tmp_path, "FROM pages", "--format", form, "--max-rows", "2") == 0
+
+    told = capsys.readouterr().err
+    assert said in told
+    assert told.endswith(": --max-rows N asks for more, 1000000 at most\n" if said else "")
+    assert bool(told) == bool(said)
+
+
 @pytest.mark.parametrize(("code", "status", "exits"), [("bad_sql", 400, 2), ("deadline", 408, 1)])
 def test_an_error_is_drawn_below_its_place(
     tmp_path: Path,
@@ -111,6 +176,18 @@ def test_an_error_is_drawn_below_its_place(
     assert sql(tmp_path, "SELECT\n  nope\nFROM pages") == exits
 
     assert capsys.readouterr().err == f"  nope\n  ^\nno such column ({code})\n"
+
+
+def test_a_wrong_token_is_not_told_as_a_missing_one(
+    tmp_path: Path, serve: Serve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    serve(401, {"error": {"code": "unauthorised", "message": "no"}})
+    monkeypatch.delenv("EVERVIEW_TOKEN", raising=False)
+    with pytest.raises(asking.QueryRefused, match="wants a token: set EVERVIEW_TOKEN to one"):
+        asking.of(tmp_path).sql("SELECT 1")
+    monkeypatch.setenv("EVERVIEW_TOKEN", "bad")
+    with pytest.raises(asking.QueryRefused, match="does not know the token in EVERVIEW_TOKEN"):
+        asking.of(tmp_path).sql("SELECT 1")
 
 
 def test_an_answer_that_is_no_error_shape(tmp_path: Path, serve: Serve) -> None:

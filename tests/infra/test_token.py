@@ -13,7 +13,8 @@ from serving.front.tokens import Tokens
 def test_a_token_lets_its_name_in(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["token", "ann", "--project", str(tmp_path)]) == 0
     first = capsys.readouterr()
-    assert 'everview.toml has to say [serving] tokens = "tokens"' in first.err
+    told = 'section [serving] of everview.toml has to have the line tokens = "tokens" (uncomment'
+    assert told in first.err
     (tmp_path / "everview.toml").write_text('[serving]\ntokens = "who"\n')
     assert cli.main(["token", "bob", "--project", str(tmp_path)]) == 0
     second = capsys.readouterr()

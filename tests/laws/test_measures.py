@@ -83,20 +83,13 @@ class Laws:
     def __init__(self) -> None:
         self.columns = {"k": "VARCHAR", **{name: kind for kind, name in TYPED.items()}}
         self.measured = Measured(self.columns)
-        self.selects: dict[str, str] = {}
-        for name in ALL:
-            texts = [_called(shape) for shape in _some(calls.every(name))]
-            texts += [f"{text} FILTER (WHERE {c})" for text in texts[:2] for c in CONDITIONS]
-            listed = ", ".join(f"{text} AS c{at}" for at, text in enumerate(texts))
-            self.selects[name] = f"SELECT {listed} FROM rows"
-            self.selects[f"{name}_by"] = f"SELECT k, {listed} FROM rows GROUP BY k"
-        self.known: dict[str, CompiledView] = {}
 
-    def view(self, name: str) -> CompiledView:
-        """Compiled at first use: no worker needs all of them."""
-        if name not in self.known:
-            self.known[name] = view_of(self.selects[name], self.columns)
-        return self.known[name]
+    def selects(self, name: str) -> tuple[str, str]:
+        """The view by key and the global one of an aggregate."""
+        texts = [_called(shape) for shape in _some(calls.every(name))]
+        texts += [f"{text} FILTER (WHERE {c})" for text in texts[:2] for c in CONDITIONS]
+        listed = ", ".join(f"{text} AS c{at}" for at, text in enumerate(texts))
+        return f"SELECT k, {listed} FROM rows GROUP BY k", f"SELECT {listed} FROM rows"
 
 
 @pytest.fixture(scope="module")
@@ -126,8 +119,8 @@ def test_laws(laws: Laws, name: str) -> None:
     blank: Rows = [dict.fromkeys(laws.columns), {"k": "a"}]
     whole: Rows = [*rows, *blank]
     cases: list[list[Rows]] = [[whole[:5], whole[5:21], blank], [[], whole[8:], whole[:8]]]
-    for key in (f"{name}_by", name):
-        view = laws.view(key)
+    for select in laws.selects(name):
+        view = view_of(select, laws.columns)
         fold = laws.measured.fold
         parts = [[fold(view, part) for part in case] for case in cases]
         for table in view.tables:

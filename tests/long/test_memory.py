@@ -16,7 +16,8 @@ import pytest
 
 from schemas.ledger.connect import open_ledger
 from tests.api.sealed import SealedWorld
-from tests.api.test_processes import Server, wait
+from tests.api.test_processes import Server
+from tests.api.waiting import wait
 from tests.engine.batching import builder
 
 pytestmark = pytest.mark.long

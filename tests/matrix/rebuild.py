@@ -19,7 +19,7 @@ from schemas.ledger import builds, leases
 from schemas.ledger.files import DataFile
 from tests.matrix.letters import batch, heals, holds, named, stray
 from tests.matrix.micro_batch import OTHER, YEAR
-from tests.matrix.registry import outside, played
+from tests.matrix.registry import played, shown
 from tests.matrix.stage import Stage
 from tests.matrix.world import World, at, event, loud
 
@@ -236,10 +236,13 @@ def a_build_task_runs_twice(stage: Stage) -> None:
     heals(world)
 
 
-outside(
+shown(
     "F33",
     "Publications several times a second under readers, for minutes.",
-    "a soak test; a year of events with publications under readers is F26's end-to-end test",
+    "tests/api/test_processes.py::test_publications_swap_while_clients_ask",
+    "tests/api/test_publications.py::test_7_the_merged_form_outlives_equal_publications",
+    YEAR,
+    reason="minutes of it are a soak test",
 )
 
 

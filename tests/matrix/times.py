@@ -14,10 +14,29 @@ from tests.matrix.stage import Stage
 from tests.matrix.topic import Event
 from tests.matrix.world import STREAM, VIEWS, World, at, bad, event, says
 
-PROCESSES = "serving answers in threads of one process; processes of their own come later"
-outside("F36", "Serving is killed in the middle of an answer.", PROCESSES)
-outside("F37", "A query takes all memory, or its process dies.", PROCESSES)
-outside("F38", "Slow, idle and leaving clients.", PROCESSES)
+PROCESSES = "tests/api/test_processes.py::"
+CLIENTS = "tests/api/test_slow_clients.py::"
+
+shown(
+    "F36",
+    "Serving is killed in the middle of an answer.",
+    PROCESSES + "test_a_killed_worker_breaks_its_stream",
+    PROCESSES + "test_nothing_outlives_a_killed_front",
+)
+shown(
+    "F37",
+    "A query takes all memory, or its process dies.",
+    PROCESSES + "test_a_killed_worker_is_replaced_and_only_its_query_fails",
+    PROCESSES + "test_a_deadline_takes_the_worker_and_not_the_server",
+    "tests/api/test_run.py::test_memory_is_limited",
+)
+shown(
+    "F38",
+    "Slow, idle and leaving clients.",
+    CLIENTS + "test_two_hundred_clients_that_read_a_byte_a_second",
+    CLIENTS + "test_who_waits_idle_gives_way",
+    PROCESSES + "test_a_client_that_leaves_ends_its_query",
+)
 
 
 @played("F39", "A clock jumps ahead, goes back, or stands still.")
