@@ -5,6 +5,7 @@ where others wait, goes on in the slow lane, if there is room, else it is stoppe
 there when its turn comes. The slow lane never has the last worker, so what is quick is answered
 beside any number of queries that are not. A text that was slow begins in the slow lane, until it
 was quick there. What a worker takes to have the newest state is nobody's fault and counts for none.
+One whose worker ends while it is quick begins again, once: the worker may have been gone before.
 (Two lanes with a broker's queue: as Druid and Pinot have it.)
 """
 
@@ -73,6 +74,7 @@ class Job:
         self._done = False
         self._broken: RequestError | None = None
         self._again = False  # it was stopped to begin again in the slow lane
+        self._lost_once = False  # its worker ended, and it began again
         self._timers: list[asyncio.TimerHandle] = []
 
     @property
@@ -150,6 +152,11 @@ class Job:
             return
         if self._again and why == DEADLINE:
             self._requeue()
+            return
+        if why == ENDED and not (self.slow or self._again or self._lost_once):
+            self._lost_once = True
+            self._clear_timers()
+            self._later(AGAIN_SECONDS, self._put)  # which other workers ended too is known then
             return
         message = "the worker that ran this statement ended; ask again"
         self._fail(RequestError(Code.NOT_READY, message))
@@ -251,6 +258,9 @@ class Job:
         self._clear_timers()
         self.slow = True
         self._again = False
+        self._put()
+
+    def _put(self) -> None:
         self._lanes.put(self)
 
     def _interrupt(self) -> None:

@@ -348,12 +348,48 @@ def test_a_stream_that_breaks_off_raises(how: str, message: str) -> None:
 def test_a_worker_that_ends_fails_its_query_alone() -> None:
     async def scenario(pool: PlayedPool, board: Lanes) -> None:
         one, other = job(board, "one"), job(board, "other")
-        pool.with_sql("one").kill("ended")
+        await until(lambda: one.slow or other.slow)  # it has run too long to begin again
+        slow, quick = (one, other) if one.slow else (other, one)
+        pool.with_sql(slow.query.sql).kill("ended")
         with pytest.raises(RequestError, match="ended; ask again") as caught:
-            await one.reply
+            await slow.reply
         assert caught.value.status == 503
-        pool.with_sql("other").answer(b"fine")
-        assert (await other.reply).body == b"fine"
+        pool.with_sql(quick.query.sql).answer(b"fine")
+        assert (await quick.reply).body == b"fine"
+
+    played(scenario)
+
+
+def test_one_that_lost_its_worker_while_it_was_quick_begins_again_once() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        lucky, guilty = job(board, "lucky"), job(board, "guilty")
+        pool.with_sql("lucky").kill("ended")
+        await until(lambda: not lucky.running)
+        pool.workers.append(Played(pool))
+        await until(lambda: lucky.running)
+        pool.with_sql("lucky").answer(b"fine")
+        assert (await lucky.reply).body == b"fine"
+
+        pool.with_sql("guilty").kill("ended")
+        await until(lambda: guilty.running)
+        pool.with_sql("guilty").kill("ended")
+        with pytest.raises(RequestError, match="ended; ask again"):
+            await guilty.reply
+        assert (pool.workers, board.waiting, board.running) == ([], 0, 0)
+
+    played(scenario)
+
+
+def test_one_that_lost_its_worker_can_leave_meanwhile() -> None:
+    async def scenario(pool: PlayedPool, board: Lanes) -> None:
+        lost = job(board, "lost")
+        pool.with_sql("lost").kill("ended")
+        lost.leave(STOPPED)
+        assert lost.ended
+        job(board, "after")
+        await until(lambda: pool.busy()[0].sql == "after")
+        await asyncio.sleep(2 * lanes.AGAIN_SECONDS)  # nothing is to happen
+        assert pool.begun == ["lost", "after"]
 
     played(scenario)
 

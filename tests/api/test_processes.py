@@ -58,6 +58,7 @@ class Server(Process):
     def epoch(self) -> int:
         """The epoch of an answer; it must be what had been told up to it."""
         answer = self.ask("FROM everything").json()
+        assert "coverage" in answer, answer
         (covered,) = answer["coverage"]
         told = self.world.told[covered["epoch"]]
         expected = [len(told), sum(row["n"] for row in told) if told else None]
