@@ -53,7 +53,7 @@ from serving.worker.tables import Change
 
 log = logging.getLogger("serving")
 
-POLL_SECONDS = 0.02
+POLL_SECONDS = 0.005
 RETRY_SECONDS = 1.0  # after damage, or while there is no ledger
 RETRY_LIMIT_SECONDS = 60.0  # between attempts to load a view
 LOOK_SECONDS = 5.0  # between two looks whether files of events were touched

@@ -1,7 +1,8 @@
 """The tables, from the follower's side: another process applies each change, and says how it went.
 
-A change that the spare has taken is one that every worker can take: they are forks of it. So what a
-view's own SQL or files are to blame for is known here before any client's tables are touched.
+Workers are forks of the spare, so a change that it has taken is one that they can take; and what it
+has computed they need not: they take the rows that it merged. So what a view's own SQL or files are
+to blame for is known here before any client's tables are touched.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ class SpareGone(Exception):
 
 class Spare:
     """`Applies` over a wire. `announce` is told each change that was made: its number, the change,
-    and its bytes, none of a heavy one. Numbers follow `after`."""
+    and the bytes that workers are to take, none of a heavy one. Numbers follow `after`."""
 
     def __init__(
         self, wire: Wire, after: int, announce: Callable[[int, Change, bytes | None], None]
@@ -57,4 +58,4 @@ class Spare:
         if answer.kind == "refused":
             raise ChangeNotMade(str(answer.header["message"]))
         self._made = number
-        self._announce(number, change, None if answer.header["heavy"] else data)
+        self._announce(number, change, None if answer.header["heavy"] else answer.payload)

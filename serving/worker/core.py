@@ -11,6 +11,7 @@ sorted by the keys as far as it was, and each part of it knows its least and its
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from string import Template
 
@@ -20,10 +21,12 @@ import pyarrow as pa
 from schemas.compile import CompiledView, PartialTable
 from schemas.compile.sql import name, names
 
-DELTA = "delta"  # partial rows that arrive, registered while they are merged
+DELTA = "delta"  # partial rows that arrive: who merges them registers them before
 # no column of a view begins with an underscore, and no partial is called so
 FETCHED, HASH, ROW = "_fetched", "_hash", "_row"
 SPARE_ROWS = 20_000
+# DuckDB changes a row where it lies unless it has such a column; else it moves it to the end
+_NESTED = re.compile(r"\[|\b(?:MAP|STRUCT|UNION|VARIANT)\b")
 
 _TOUCHED = Template("SELECT $columns FROM $table t SEMI JOIN delta d ON $match")
 _ALL = Template("SELECT $columns FROM $table t")
@@ -46,18 +49,26 @@ _UNKNOWN = Template(
 _SOURCE = Template("(SELECT $columns FROM delta UNION ALL SELECT $columns FROM temp._touched)")
 _JOIN = Template("LEFT JOIN ($finished) $alias ON $match")
 _FINISHED = Template("SELECT $columns FROM ($merged) m $joins")
+_MERGED = Template("SELECT $columns FROM temp._merged")
+_CALLED = Template("(SELECT *, $called FROM delta)")
 _MERGE = Template(
     "CREATE OR REPLACE TEMP TABLE _merged AS SELECT m.*, t._row "
     "FROM (SELECT $columns FROM ($finished)) m LEFT JOIN temp._touched t ON $match"
 )
-_UPDATE = Template("UPDATE $table AS t SET $change FROM temp._merged m WHERE t.rowid = m._row")
-_INSERT = Template(
-    "INSERT INTO $table ($columns) SELECT $values FROM temp._merged WHERE _row IS NULL"
-)
+_UPDATE = Template("UPDATE $table AS t SET $change FROM $rows m WHERE t.rowid = m._row")
+_OF_THE_SAME_GROUP = Template("$update AND t._hash = $hash")
+_INSERT = Template("INSERT INTO $table ($columns) SELECT $values FROM $rows WHERE _row IS NULL")
 _ANEW = Template("CREATE OR REPLACE TABLE $table AS FROM $table")
 _ORDERED = Template("$statement ORDER BY $keys")
 _EMPTY = Template("SELECT $columns WHERE false")
 _COUNT = Template("SELECT count(*) FROM $table")
+
+
+class RowsDiffer(Exception):
+    """Two processes that should have the same rows have not; the one that finds it has to end."""
+
+    def __init__(self, view: str, expected: int, found: int) -> None:
+        super().__init__(f"view {view!r}: {expected} rows were to change, {found} are there")
 
 
 class Core:
@@ -77,10 +88,20 @@ class Core:
         self._finished = [column for finish in view.finishes for column in finish.columns]
         self._called = () if laid else view.called
         self._changed = 0
-        keys = [f"CAST({name(key)} AS {kind})" for key, kind in self.partial.keys]
-        self._hash = f"hash({', '.join(keys)})"
+        self._hash = group_hash(self.partial)
         self._touch = self._touching()
         self._merge = self._merging()
+        self._update, self._insert = self._writing("temp._merged")
+        known = [column for column, _ in (*self._own, *self._finished)]
+        flag = [FETCHED] if self._flagged else []
+        self._merged = _MERGED.substitute(columns=names([*known, *flag, ROW]))
+        called = ", ".join(f"{text} AS {name(column)}" for column, _, text in self._called)
+        taken = _CALLED.substitute(called=called) if called else DELTA
+        self._take_update, self._take_insert = self._writing(taken)
+        if self._hashed and self._take_update:
+            self._take_update = _OF_THE_SAME_GROUP.substitute(
+                update=self._take_update, hash=group_hash(self.partial, "m.")
+            )
 
     def create(self, connection: duckdb.DuckDBPyConnection) -> None:
         called = [(column, kind) for column, kind, _ in self._called]
@@ -103,46 +124,56 @@ class Core:
         )
         connection.unregister(DELTA)
 
-    def touch(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
-        """Find the rows of the groups in `rows`, for the methods that follow."""
-        connection.register(DELTA, rows)
+    def touch(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Find the rows of the groups in the delta, for the methods that follow."""
         connection.execute(self._touch)
-        connection.unregister(DELTA)
 
-    def unfetched(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> pa.Table:
-        """The keys of the groups in `rows` that have more in the files of the batch view, or may
+    def unfetched(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """The keys of the groups in the delta that have more in the files of the batch view, or may
         have it, than what is here; after `touch`."""
         keys = names(key for key, _ in self.partial.keys) or "true"
         select = _UNFETCHED.substitute(keys=keys)
         if self._laid:
             select = _UNKNOWN.substitute(keys=keys, match=match(self.partial, "t", "d"))
-        connection.register(DELTA, rows)
         found: pa.Table = connection.sql(select).to_arrow_table()
-        connection.unregister(DELTA)
         return found
 
-    def merge(self, connection: duckdb.DuckDBPyConnection, rows: pa.Table) -> None:
-        """Merge partial rows into those of their groups; after `touch`, and after the wide tables,
+    def merge(self, connection: duckdb.DuckDBPyConnection) -> None:
+        """Merge the delta into the rows of its groups; after `touch`, and after the wide tables,
         from which the finished columns are made."""
-        connection.register(DELTA, rows)
-        connection.execute(self._merge)
+        rows = number(connection, self._merge)
+        updated = number(connection, self._update) if self._update else 0
+        if updated < rows:
+            connection.execute(self._insert)
+        self._after(connection, updated)
+
+    @property
+    def stays(self) -> bool:
+        """Whether a row keeps its number for as long as the table is not made anew."""
+        kinds = [kind for _, kind in self._own] + [kind for _, kind in self._finished]
+        kinds += [kind for _, kind, _ in self._called]
+        return not any(_NESTED.search(kind) for kind in kinds)
+
+    def merged(self, connection: duckdb.DuckDBPyConnection) -> pa.Table:
+        """What the last `merge` made, with the numbers of the rows that were there before."""
+        found: pa.Table = connection.sql(self._merged).to_arrow_table()
+        return found
+
+    def take(self, connection: duckdb.DuckDBPyConnection, merged: pa.Table) -> None:
+        """What `merge` did in another process, in a table with the same rows at the same numbers.
+        Raises `RowsDiffer` where they are not those."""
+        known = merged.num_rows - merged.column(ROW).null_count
+        connection.register(DELTA, merged)
+        updated = number(connection, self._take_update) if self._take_update and known else 0
+        if self._take_update and updated != known:
+            raise RowsDiffer(self._view.name, known, updated)
+        if known < merged.num_rows:
+            connection.execute(self._take_insert)
         connection.unregister(DELTA)
-        values = [column for column, _, _ in self.partial.values]
-        values += [column for column, _ in self._finished]
-        values += [column for column, *_ in self._called]
-        columns = [*(key for key, _ in self.partial.keys), *values]
-        texts = [name(column) for column in columns]
-        if self._flagged:
-            values, columns, texts = [*values, FETCHED], [*columns, FETCHED], [*texts, FETCHED]
-        if self._hashed:
-            columns, texts = [*columns, HASH], [*texts, self._hash]
-        if values:
-            change = ", ".join(f"{name(column)} = m.{name(column)}" for column in values)
-            update = _UPDATE.substitute(table=self.name, change=change)
-            self._changed += number(connection, update)
-        connection.execute(
-            _INSERT.substitute(table=self.name, columns=names(columns), values=", ".join(texts))
-        )
+        self._after(connection, updated)
+
+    def _after(self, connection: duckdb.DuckDBPyConnection, updated: int) -> None:
+        self._changed += updated
         if self._changed > SPARE_ROWS and self._changed > self.count(connection) + SPARE_ROWS:
             self.sort(connection)
 
@@ -163,6 +194,25 @@ class Core:
 
     def count(self, connection: duckdb.DuckDBPyConnection) -> int:
         return number(connection, _COUNT.substitute(table=self.name))
+
+    def _writing(self, rows: str) -> tuple[str, str]:
+        """How merged rows are written: those that are there, if they have more than keys, and new
+        ones."""
+        values = [column for column, _, _ in self.partial.values]
+        values += [column for column, _ in self._finished]
+        values += [column for column, *_ in self._called]
+        if self._flagged:
+            values.append(FETCHED)
+        columns = [*(key for key, _ in self.partial.keys), *values]
+        texts = [name(column) for column in columns]
+        if self._hashed:
+            columns, texts = [*columns, HASH], [*texts, self._hash]
+        change = ", ".join(f"{name(column)} = m.{name(column)}" for column in values)
+        update = _UPDATE.substitute(table=self.name, change=change, rows=rows) if values else ""
+        insert = _INSERT.substitute(
+            table=self.name, columns=names(columns), values=", ".join(texts), rows=rows
+        )
+        return update, insert
 
     def _touching(self) -> str:
         columns = [column for column, _ in self._own] + ([FETCHED] if self._flagged else [])
@@ -197,6 +247,12 @@ class Core:
         return _MERGE.substitute(
             columns=", ".join(listed), finished=finished, match=match(self.partial, "m", "t")
         )
+
+
+def group_hash(partial: PartialTable, row: str = "") -> str:
+    """What `_hash` is, of the keys of a row that goes by the alias `row`, which ends in a dot."""
+    keys = [f"CAST({row}{name(key)} AS {kind})" for key, kind in partial.keys]
+    return f"hash({', '.join(keys)})"
 
 
 def touched(partial: PartialTable, table: str, *, keys_of: PartialTable) -> str:

@@ -5,7 +5,7 @@ one is replaced in milliseconds, with the same tables and without a copy of them
 not change it shares. To be forked it stays a process of one thread (DuckDB is told so), so while it
 takes a change, which may be to load a view, a fork has to wait.
 
-    follower --change--> spare --taken, failed or refused--> follower
+    follower --change--> spare --taken and for workers, failed or refused--> follower
     front    --one byte and a socket--> spare --fork--> a worker at that socket
     spare    --its process id--> front, which believes no worker's word on that
 
@@ -79,16 +79,17 @@ class Spare:
         frame = self._follower.receive()
         if frame is None:
             return False
-        header = self._taken(frame)
+        header, data = self._taken(frame)
         try:
-            self._follower.send(header)
+            self._follower.send(header, data)
         except OSError:
             return False
         return True
 
-    def _taken(self, frame: Frame) -> dict[str, object]:
+    def _taken(self, frame: Frame) -> tuple[dict[str, object], bytes]:
+        """The answer to a change, with what workers are to take."""
         try:
-            heavy = self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
+            taken = self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
         except duckdb.FatalException:
             raise  # the database is lost
         except ViewFailed as error:
@@ -97,12 +98,15 @@ class Spare:
             if isinstance(cause, DamagedFile):
                 damage = [cause.path, cause.expected, cause.found]
             told = {"view": error.view, "message": error.message, "damage": damage}
-            return {"kind": "failed", **told}
+            return {"kind": "failed", **told}, b""
         except duckdb.Error as error:
-            return {"kind": "refused", "message": from_engine(error, "").message}
+            return {"kind": "refused", "message": from_engine(error, "").message}, b""
         except EverviewError as error:
-            return {"kind": "refused", "message": str(error)}
-        return {"kind": "taken", "heavy": heavy}
+            return {"kind": "refused", "message": str(error)}, b""
+        if taken.heavy:
+            return {"kind": "taken", "heavy": True}, b""
+        data = pickle.dumps(taken, protocol=pickle.HIGHEST_PROTOCOL)
+        return {"kind": "taken", "heavy": False}, data
 
     def _fork(self) -> bool:
         try:

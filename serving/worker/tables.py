@@ -10,7 +10,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import duckdb
@@ -57,10 +57,16 @@ class Change:
     create: tuple[NewView, ...] = ()  # in the place of what their names stand for
     swap: tuple[NewView, ...] = ()  # the same, where what is there is proven to be what would be
     partials: Mapping[str, Mapping[str, pa.Table]] = field(default_factory=dict)  # by view, table
+    merged: Mapping[str, pa.Table] = field(default_factory=dict)  # by view: what they came to
     raw: tuple[NewRaw, ...] = ()  # relations of streams that are made, or made anew
     raw_rows: tuple[RawRows, ...] = ()  # to be in them too, after that
     epochs: tuple[EpochsRow, ...] = ()  # to be listed behind those that are
     catalog: Mapping[str, pa.Table] = field(default_factory=dict)  # relations that are replaced
+
+    @property
+    def heavy(self) -> bool:
+        """Whether a relation is made anew: a fork of who has made it costs less than to make it."""
+        return bool(self.create or self.raw)
 
 
 @dataclass(frozen=True)
@@ -106,13 +112,16 @@ class Tables:
         catalog.create(self._writer)
         raw.create(self._writer, ())
 
-    def apply(self, change: Change, number: int | None = None) -> bool:
-        """Make a change whole; whether a relation was made anew, which is heavy. If it raises,
-        nothing has changed; `ViewFailed` blames a view."""
+    def apply(self, change: Change, number: int | None = None) -> Change:
+        """Make a change whole. If it raises, nothing has changed; `ViewFailed` blames a view.
+
+        Returns the same change for a process with the same tables: what was merged and decided here
+        is not computed there again.
+        """
         views, raws = dict(self._views), dict(self._raws)
         self._writer.execute("BEGIN TRANSACTION")
         try:
-            anew = self._apply(change, views, raws)
+            taken = self._apply(change, views, raws)
             state = State(
                 self.state.number if number is None else number,
                 {each.view.lower(): each for each in change.coverage},
@@ -126,7 +135,7 @@ class Tables:
                 self._writer.execute("ROLLBACK")
             raise
         self._views, self._raws = views, raws
-        return anew
+        return taken
 
     @contextmanager
     def beginning(self, cursor: duckdb.DuckDBPyConnection) -> Iterator[State]:
@@ -148,8 +157,9 @@ class Tables:
 
     def _apply(
         self, change: Change, views: dict[str, ServedView], raws: dict[str, ServedRaw]
-    ) -> bool:
-        anew = bool(change.create or change.raw)
+    ) -> Change:
+        anew, stayed = list(change.create), list[NewView]()
+        merged: dict[str, pa.Table] = {}
         for name in change.drop:
             views.pop(name).drop(self._writer)
         for new in change.create:
@@ -157,23 +167,34 @@ class Tables:
                 self._create(new, views)
         for new in change.swap:
             with _named(new.view.name, while_loading=True):
-                anew = not self._swap(new, views) or anew
+                (stayed if self._swap(new, views) else anew).append(new)
         for name, partials in change.partials.items():
             with _named(name):
                 views[name].apply(self._writer, partials)
+                came = views[name].merged(self._writer, partials)
+            if came is not None:
+                merged[name] = came
+        for name, rows in change.merged.items():
+            views[name].take(self._writer, rows)
         for made in change.raw:
             raws[made.raw.stream] = ServedRaw(made.raw)
             with _named(f"{raw.SCHEMA}.{made.raw.stream}", while_loading=True):
                 raws[made.raw.stream].make(self._writer, made)
         if change.raw:
             raw.create(self._writer, raws.values())
-        for rows in change.raw_rows:
-            with _named(f"{raw.SCHEMA}.{rows.stream}"):
-                raws[rows.stream].add(self._writer, rows)
+        for added in change.raw_rows:
+            with _named(f"{raw.SCHEMA}.{added.stream}"):
+                raws[added.stream].add(self._writer, added)
         coverage.write(self._writer, change.coverage, change.streams)
         catalog.write(self._writer, change.catalog)
         catalog.append(self._writer, change.epochs)
-        return anew
+        return replace(
+            change,
+            create=tuple(anew),
+            swap=tuple(stayed),
+            partials={name: each for name, each in change.partials.items() if name not in merged},
+            merged={**change.merged, **merged},
+        )
 
     def _create(self, new: NewView, views: dict[str, ServedView]) -> None:
         before = views.pop(new.view.name, None)

@@ -100,6 +100,20 @@ class ServedView:
         else:
             self._merge(connection, core)
 
+    def merged(
+        self, connection: duckdb.DuckDBPyConnection, partials: Mapping[str, pa.Table]
+    ) -> pa.Table | None:
+        """The core rows that `apply` made last, of these partials, for `take`. None: others have to
+        apply the same, as nothing is merged, rows were brought from files too, or they move."""
+        core = self._core.partial
+        if self._laid or core.single or core.name not in partials or not self._core.stays:
+            return None
+        return self._core.merged(connection)
+
+    def take(self, connection: duckdb.DuckDBPyConnection, merged: pa.Table) -> None:
+        """What `apply` did in another process. Wide tables stay as they are: nobody asks them."""
+        self._core.take(connection, merged)
+
     def swapped(
         self, connection: duckdb.DuckDBPyConnection, batch: PartialFiles
     ) -> ServedView | None:
@@ -137,16 +151,20 @@ class ServedView:
         connection.execute(_PRESENT.substitute(view=name(self.view.name), select=select))
 
     def _merge(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> None:
-        self._core.touch(connection, core)
-        if self._fetches and self._fetch(connection, core) and self._laid:
-            self._core.touch(connection, core)
-        self._core.merge(connection, core)
+        connection.register(DELTA, core)
+        self._core.touch(connection)
+        if self._fetches and self._fetch(connection):
+            connection.register(DELTA, core)
+            if self._laid:
+                self._core.touch(connection)
+        self._core.merge(connection)
+        connection.unregister(DELTA)
 
-    def _fetch(self, connection: duckdb.DuckDBPyConnection, core: pa.Table) -> bool:
+    def _fetch(self, connection: duckdb.DuckDBPyConnection) -> bool:
         """Merge the batch view's rows of groups that speed touches for the first time; whether
         there are such groups."""
         assert self._batch is not None
-        wanted = self._core.unfetched(connection, core)
+        wanted = self._core.unfetched(connection)
         if not wanted.num_rows:
             return False
         for table in self._wide:

@@ -181,10 +181,10 @@ def test_wide_rows_stay_on_the_disk_until_their_group_is_touched(world: World) -
     ]
     count = f'SELECT count(*) FROM everview_internal."{table}"'
     assert published.cut == served.coverage("visitors")["cut"] == 1
-    assert served.rows(count) == [(0,)]
+    assert served.held(count) == [(0,)]
     world.epoch([{"k": "k7", "u": 10_000}])
     served.catch_up()
-    assert served.rows(count) == [(6,)]
+    assert served.held(count) == [(6,)]
     check(world, served)
 
 

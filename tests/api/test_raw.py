@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import pickle
 import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +18,6 @@ from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from serving.follower import raw
 from serving.worker.laid import LaidFile
-from serving.worker.tables import Change, Tables
 from tests.api.sealed import SealedWorld
 from tests.api.test_follow import rows
 from tests.api.world import VIEWS as PLAIN
@@ -85,16 +82,7 @@ def world(tmp_path: Path) -> Iterator[SealedWorld]:
     made.ledger.close()
 
 
-def test_the_select_of_each_view_over_raw_is_the_view(
-    world: SealedWorld, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    apply = Tables.apply
-
-    def sent(tables: Tables, change: Change) -> None:
-        raws, rows = pickle.loads(pickle.dumps((change.raw, change.raw_rows)))
-        apply(tables, replace(change, raw=raws, raw_rows=rows))
-
-    monkeypatch.setattr(Tables, "apply", sent)
+def test_the_select_of_each_view_over_raw_is_the_view(world: SealedWorld) -> None:
     live = Served(world.state)
     live.check()
     check(live)

@@ -35,12 +35,12 @@ from serving.front.listening import USUAL, Limits, Server
 from serving.front.neighbours import LOOPBACK
 from serving.front.tokens import Tokens
 from serving.front.watch import Watch
-from serving.worker.tables import Tables
 from streaming.epoch import observed as put_together
 from streaming.seen import reasons, seen_times
 from streaming.task import TaskReport
 from tests.api.layers import Layers
 from tests.api.threads import ThreadedFront
+from tests.api.twins import Twins, asked
 from tests.folding import Folding, load, records
 
 START = datetime(2026, 1, 1, 10, tzinfo=UTC)
@@ -231,12 +231,13 @@ class Served:
     """What `serving.run` puts together, stepped by hand: `now` is the test's clock."""
 
     def __init__(self, state: Path, *, round_epochs: int = 256, lay_rows: int = LAY_ROWS) -> None:
-        self.tables = Tables(readable=(state / "batch", state / "master"))
+        self._twins = Twins((state / "batch", state / "master"))
+        self.tables = self._twins.worker
         self._opened: list[Ledger] = []
         self.follower = Follower(
             lambda: self._open(state),
             DataRoot(state),
-            self.tables,
+            self._twins,
             round_epochs=round_epochs,
             lay_rows=lay_rows,
         )
@@ -248,7 +249,7 @@ class Served:
 
     def close(self) -> None:
         """Of many in one process each takes descriptors."""
-        self.tables.close()
+        self._twins.close()
         for ledger in self._opened:
             ledger.close()
 
@@ -257,6 +258,10 @@ class Served:
         return self.follower.step(self.now)
 
     def catch_up(self) -> None:
+        self.follow()
+        self._twins.compare()
+
+    def follow(self) -> None:
         while self.step():
             pass
 
@@ -267,11 +272,11 @@ class Served:
         self.catch_up()
 
     def rows(self, sql: str) -> list[tuple[Any, ...]]:
-        cursor = self.tables.cursor()
-        try:
-            return cursor.execute(sql).fetchall()
-        finally:
-            cursor.close()
+        return asked(self.tables, sql)
+
+    def held(self, sql: str) -> list[tuple[Any, ...]]:
+        """Rows of the tables that changes are computed from."""
+        return asked(self._twins.spare, sql)
 
     def arrow(self, sql: str) -> pa.Table:
         cursor = self.tables.cursor()

@@ -87,16 +87,16 @@ class Work:
         self.changes: list[bytes] = []
         self.apply = served.tables.apply
 
-        def keep(change: Change, number: int | None = None) -> bool:  # noqa: ARG001
+        def keep(change: Change, number: int | None = None) -> Change:  # noqa: ARG001
             self.changes.append(pickle.dumps(change))
-            return False
+            return change
 
         served.tables.apply = keep  # type: ignore[method-assign]
         world.epoch([{"k": "a", "u": 9, "n": 5}])
-        served.catch_up()
+        served.follow()
         world.seal()
         world.build("by_key")
-        served.catch_up()
+        served.follow()
         self.tables = served.tables
         self.readable = [world.state / each for each in READ if (world.state / each).is_dir()]
 
