@@ -17,7 +17,6 @@ import argparse
 import json
 import logging
 import os
-import pickle
 import socket
 import sys
 import threading
@@ -40,6 +39,7 @@ from serving.follower.past import describe
 from serving.follower.spare import Spare, SpareGone
 from serving.frames import Frame, Wire
 from serving.log import set_up
+from serving.packing import pack
 from serving.worker.guard import Relation
 from serving.worker.tables import Change
 
@@ -145,7 +145,7 @@ class Process:
             message = "the past of this statement cannot be read now; ask again"
             self._say({**told, "error": _refused(RequestError(Code.NOT_READY, message))})
         else:
-            self._say(told, pickle.dumps(past, protocol=pickle.HIGHEST_PROTOCOL))
+            self._say(told, pack(past))
 
 
 def _refused(error: RequestError) -> dict[str, Any]:

@@ -7,12 +7,12 @@ to blame for is known here before any client's tables are touched.
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Callable
 from typing import Protocol
 
 from schemas.errors import DamagedFile, EverviewError, ViewFailed
 from serving.frames import Wire
+from serving.packing import pack
 from serving.worker.tables import Change
 
 
@@ -43,9 +43,8 @@ class Spare:
 
     def apply(self, change: Change) -> None:
         number = self._made + 1
-        data = pickle.dumps(change, protocol=pickle.HIGHEST_PROTOCOL)
         try:
-            self._wire.send({"kind": "change", "number": number}, data)
+            self._wire.send({"kind": "change", "number": number}, pack(change))
         except OSError as error:
             raise SpareGone from error
         answer = self._wire.receive()

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import gc
 import os
-import pickle
 import selectors
 import signal
 import socket
@@ -32,6 +31,7 @@ from schemas.storage import DataRoot
 from serving.envelope import from_engine
 from serving.frames import FOR_PAST, PID, Frame, Wire
 from serving.log import set_up
+from serving.packing import pack, unpack
 from serving.worker import confine
 from serving.worker.confine import Limits
 from serving.worker.past import Room
@@ -89,7 +89,7 @@ class Spare:
     def _taken(self, frame: Frame) -> tuple[dict[str, object], bytes]:
         """The answer to a change, with what workers are to take."""
         try:
-            taken = self._tables.apply(pickle.loads(frame.payload), int(frame.header["number"]))
+            taken = self._tables.apply(unpack(frame.payload), int(frame.header["number"]))
         except duckdb.FatalException:
             raise  # the database is lost
         except ViewFailed as error:
@@ -105,8 +105,7 @@ class Spare:
             return {"kind": "refused", "message": str(error)}, b""
         if taken.heavy:
             return {"kind": "taken", "heavy": True}, b""
-        data = pickle.dumps(taken, protocol=pickle.HIGHEST_PROTOCOL)
-        return {"kind": "taken", "heavy": False}, data
+        return {"kind": "taken", "heavy": False}, pack(taken)
 
     def _fork(self) -> bool:
         try:

@@ -11,7 +11,6 @@ that cannot be taken ends the process: the spare took it, so another worker will
 from __future__ import annotations
 
 import os
-import pickle
 import queue
 import threading
 import time
@@ -24,6 +23,7 @@ import duckdb
 from serving.envelope import Code, RequestError, from_engine
 from serving.frames import Frame, Wire
 from serving.log import raised
+from serving.packing import unpack
 from serving.query import Head, Query
 from serving.worker import guard
 from serving.worker.confine import Limits, confine
@@ -108,7 +108,7 @@ class Worker:
                 frame = self._changes.get()
                 number = int(frame.header["number"])
                 if number > self._tables.state.number:  # else it was forked after it
-                    self._take(pickle.loads(frame.payload), number)
+                    self._take(unpack(frame.payload), number)
                 self._fall_behind(-len(frame.payload))
         except BaseException as error:  # noqa: BLE001 it ends here, whatever it was
             self._end(error)
@@ -172,7 +172,7 @@ class Worker:
         if "error" in frame.header:
             error = frame.header["error"]
             raise RequestError(Code(error["code"]), error["message"], error["place"])
-        room.fill(pickle.loads(frame.payload))
+        room.fill(unpack(frame.payload))
 
     def _cancel(self, number: int) -> None:
         """Stop a query, also one that has not begun. An interrupt between two statements of a job

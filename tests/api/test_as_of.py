@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import pickle
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import closing
@@ -25,6 +24,7 @@ from schemas.storage import DataRoot
 from schemas.stored_file import StoredFile
 from serving.envelope import Code, RequestError
 from serving.follower.past import Past, describe
+from serving.packing import pack, unpack
 from serving.query import Query, Whole
 from serving.worker import guard, past
 from serving.worker.guard import Relation
@@ -107,7 +107,7 @@ def views(*names: str) -> list[Relation]:
 
 def described(world: SealedWorld, when: int | str, *names: str) -> Past:
     told = describe(world.ledger, DataRoot(world.state), views(*names), when, {}, NOW)
-    travelled: Past = pickle.loads(pickle.dumps(told))
+    travelled: Past = unpack(pack(told))
     return travelled
 
 

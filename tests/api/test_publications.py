@@ -18,6 +18,7 @@ from schemas.bound import Bound
 from schemas.ledger.bounds import move_bound
 from schemas.ledger.files import BATCH
 from serving.follower.follow import LAY_ROWS
+from serving.packing import pack
 from serving.worker import core, views
 from serving.worker.tables import Change
 from tests.api.layers import named
@@ -42,7 +43,7 @@ class Sent(Served):
         def send(change: Change, number: int | None = None) -> Change:
             taken = apply(change, number)
             self.heavy.append(taken.heavy)
-            self.sent.append(pickle.dumps(change))
+            self.sent.append(pack(change))
             return taken
 
         self.tables.apply = send  # type: ignore[method-assign]
@@ -398,13 +399,14 @@ def test_a_file_that_changes_under_a_statement_is_found_after_it(
 APPLY = """
 import os, pickle, sys
 from pathlib import Path
+from serving.packing import unpack
 from serving.worker import tables
 def threads(): return len(os.listdir("/proc/self/task"))
 before = threads()
 made = tables.Tables(readable=(Path(sys.argv[1]) / "batch",))
 with open(sys.argv[2], "rb") as sent:
     for change in pickle.load(sent):
-        made.apply(pickle.loads(change))
+        made.apply(unpack(change))
 cursor = made.cursor()
 for view in sys.argv[3:]:
     print(cursor.execute(f"SELECT count(*), sum(hash(x)::HUGEINT) FROM {view} x").fetchall())

@@ -3,13 +3,13 @@ worker takes what it came to."""
 
 from __future__ import annotations
 
-import pickle
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from schemas.compile.sql import name
 from serving.coverage import SCHEMA
+from serving.packing import pack, unpack
 from serving.worker.tables import Change, Tables
 
 _CORES = (
@@ -25,7 +25,7 @@ class Twins:
         self.spare, self.worker = Tables(readable=readable), Tables(readable=readable)
 
     def apply(self, change: Change) -> None:
-        self.worker.apply(pickle.loads(pickle.dumps(self.spare.apply(change))))
+        self.worker.apply(unpack(pack(self.spare.apply(change))))
 
     def compare(self) -> None:
         """Whether they are the same, row by row and number by number."""

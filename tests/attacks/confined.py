@@ -12,7 +12,6 @@ import errno
 import json
 import mmap
 import os
-import pickle
 import resource
 import shutil
 import socket
@@ -29,6 +28,7 @@ import pyarrow.parquet as pq
 
 from serving import formats
 from serving.envelope import RequestError
+from serving.packing import pack, unpack
 from serving.query import Query, Whole
 from serving.worker.confine import Limits, confine, prepare
 from serving.worker.job import Job
@@ -88,7 +88,7 @@ class Work:
         self.apply = served.tables.apply
 
         def keep(change: Change, number: int | None = None) -> Change:  # noqa: ARG001
-            self.changes.append(pickle.dumps(change))
+            self.changes.append(pack(change))
             return change
 
         served.tables.apply = keep  # type: ignore[method-assign]
@@ -334,7 +334,7 @@ def work(scene: Scene) -> list[Any]:
     """Does it answer as the parent does, and take what comes?"""
     before = scene.work.answers()
     for change in scene.work.changes:
-        scene.work.apply(pickle.loads(change))
+        scene.work.apply(unpack(change))
     read = scene.work.tables.cursor().execute("SELECT hits, total FROM by_key ORDER BY ALL")
     return [before, read.fetchall(), len(scene.work.changes)]
 
